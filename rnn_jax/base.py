@@ -1,0 +1,153 @@
+"""What a cell is, what a layer is, and the checks at their doors.
+
+The letters that every docstring of the library uses for the axes of arrays:
+
+| letter | axis |
+|---|---|
+| T | time: the steps of a sequence, always the leading axis |
+| B | batch: any number of axes, none included |
+| D | input: the features of one step |
+| H | hidden: the units of a cell |
+| R | recurrent: what a cell feeds back to itself; R = H unless the LSTM projects |
+| C | classes |
+
+So `xs [T, B, D]` may be an array of shape (28, 128, 28), of shape (28, 28) for one sequence alone, or of
+shape (28, 8, 16, 28) for a batch of two axes.
+"""
+
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+Array: TypeAlias = jax.Array
+Params: TypeAlias = Any  # a pytree of arrays: what is learned
+State: TypeAlias = Any  # a pytree of arrays: what is carried in time
+
+
+class Cell(Protocol):
+    """One step of recurrence: a value that holds configuration, and pure functions of parameters and state.
+
+    Any object with these four members unrolls, stacks and runs both ways. The built-in cells are frozen
+    dataclasses registered as static, so that a cell can be an argument of a jitted function.
+
+    A cell with something random in its step has a fifth member, `noise(key, shape, dtype)`, which draws it for all
+    steps and sequences at once: a pytree of arrays that lead with `shape`, (T, *B), or None. `step` then takes one
+    step's share as its last argument; without a key it is called without.
+    """
+
+    @property
+    def output_size(self) -> int:
+        """Size of the last axis of what `step` puts out."""
+        ...
+
+    def init(self, key: Array, input_size: int) -> Params:
+        """Draws parameters for inputs of `input_size` features. Consumes `key`."""
+        ...
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
+        """The state before the first step; every array in it leads with `batch_shape`."""
+        ...
+
+    def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
+        """Takes one step: x [B, D] -> (the next state, output [B, output_size])."""
+        ...
+
+
+class Layer(Protocol):
+    """Sequences in, sequences out: what `Recurrent`, `bidirectional`, `stack` and the wrappers have in common."""
+
+    @property
+    def output_size(self) -> int:
+        """Size of the last axis of what `apply` puts out."""
+        ...
+
+    def init(self, key: Array, input_size: int) -> Params:
+        """Draws parameters for inputs of `input_size` features. Consumes `key`."""
+        ...
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
+        """The state before the first step; every array in it leads with `batch_shape`."""
+        ...
+
+    def apply(
+        self,
+        params: Params,
+        xs: Array,
+        state: State | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[State, Array]:
+        """Runs over a whole sequence: xs [T, B, D] -> (final state, ys [T, B, output_size]).
+
+        `key` drives what is random in the layer (dropout); None runs it without randomness.
+        """
+        ...
+
+    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
+        """What the layer put out after its last valid step, in each direction: ys [T, B, ·] -> [B, ·]."""
+        ...
+
+
+def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Bernoulli(1 - rate) / (1 - rate): what to multiply by, so that expected values stay. Consumes `key`."""
+    return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raises `ValueError` unless `value` is a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def check_rate(name: str, value: Any) -> None:
+    """Raises `ValueError` unless `value` is a probability below 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+
+
+def check_step(cell: Cell, params: Params, state: State, x: Array, name: str = "x") -> None:
+    """Checks the arguments of one step against what the cell itself would make.
+
+    Args:
+      cell: the cell that is to take the step.
+      params: its parameters.
+      state: its state, leading with the batch axes of `x`.
+      x: the input of one step, [B, D].
+      name: what the caller calls the input, for the messages.
+
+    Raises:
+      ValueError: naming the argument, the shape or dtype it has and the one it needs.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"{name} has dtype {x.dtype}, but needs a floating-point one: cast it")
+    if x.ndim == 0:
+        raise ValueError(f"{name} has shape (), but needs [..., input_size]")
+    needs = f"{name} with {x.shape[-1]} features and batch shape {x.shape[:-1]}"
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params_like = jax.eval_shape(lambda key: cell.init(key, x.shape[-1]), key)
+    state_like = jax.eval_shape(lambda: cell.initial_state(x.shape[:-1], x.dtype))
+    _check_like("params", params, params_like, x.dtype, needs)
+    _check_like("state", state, state_like, x.dtype, needs)
+
+
+def _check_like(name: str, value: Any, like: Any, dtype: Any, needs: str) -> None:
+    """Compares a pytree with a pytree of the right structure and shapes, array by array."""
+    if jax.tree.structure(value) != jax.tree.structure(like):
+        raise ValueError(
+            f"{name} has the structure {jax.tree.structure(value)}, but {needs} needs {jax.tree.structure(like)}"
+        )
+    arrays = jax.tree.leaves(value)
+    for (path, needed), array in zip(jax.tree.leaves_with_path(like), arrays, strict=True):
+        where = name + jax.tree_util.keystr(path)
+        if jnp.shape(array) != needed.shape:
+            raise ValueError(f"{where} has shape {jnp.shape(array)}, but {needs} needs {needed.shape}")
+        if jnp.issubdtype(needed.dtype, jnp.floating) and jnp.result_type(array) != dtype:
+            raise ValueError(f"{where} has dtype {jnp.result_type(array)}, but {needs} is {dtype}: cast one")

@@ -1,0 +1,97 @@
+"""The gated recurrent unit, in both of its forms."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from rnn_jax.base import Array, check_choice, check_size, check_step
+from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
+
+
+class GRUParams(NamedTuple):
+    """Parameters of `GRU`: w_x [D, 3H], w_h [H, 3H], b [3H], b_h [H] or None (only with reset_after)."""
+
+    w_x: Array
+    w_h: Array
+    b: Array
+    b_h: Array | None = None
+
+
+class GRUState(NamedTuple):
+    """State of `GRU`: h [B, H], the last output."""
+
+    h: Array
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class GRU:
+    """The gated recurrent unit (Cho et al., 2014, arXiv:1406.1078).
+
+        [r, z] = s(x w_x + h w_h + b)                  the first two thirds of the columns
+        n = tanh(x w_x + b + r (h w_h + b_h))          the last third, reset after the product
+        n = tanh(x w_x + b + (r h) w_h)                the last third, reset before the product
+        h' = z h + (1 - z) n
+
+    The output is h'. Reset after is PyTorch's, cuDNN's, Flax's and Keras's default form; reset before is the
+    paper's first version and TensorFlow's GRUCell.
+
+    Args:
+      hidden_size: H, the number of units.
+      reset_after: whether the reset gate acts after the recurrent product or before it.
+      initializer: of the weights, see `init_kernels`. As TensorFlow does, the biases of r and z begin at 1
+        when the reset comes before; all others begin at 0.
+
+    Raises:
+      ValueError: for a size that is not positive, or an unknown initializer.
+    """
+
+    hidden_size: int
+    _: dataclasses.KW_ONLY
+    reset_after: bool = True
+    initializer: Initializer = "glorot"
+
+    def __post_init__(self) -> None:
+        check_size("hidden_size", self.hidden_size)
+        check_choice("initializer", self.initializer, INITIALIZERS)
+
+    @property
+    def output_size(self) -> int:
+        """H."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int) -> GRUParams:
+        """Draws parameters for inputs of `input_size` features. Consumes `key`."""
+        H = self.hidden_size
+        if self.reset_after:
+            w_x, w_h = init_kernels(self.initializer, key, input_size, H, 3 * H)
+            return GRUParams(w_x, w_h, b=jnp.zeros(3 * H), b_h=jnp.zeros(H))
+        # TensorFlow keeps the gates and the candidate in two kernels, each with a glorot bound of its own.
+        k_gates, k_candidate = jax.random.split(key)
+        gates = init_kernels(self.initializer, k_gates, input_size, H, 2 * H)
+        candidate = init_kernels(self.initializer, k_candidate, input_size, H, H)
+        w_x, w_h = (jnp.concatenate(pair, axis=1) for pair in zip(gates, candidate, strict=True))
+        return GRUParams(w_x, w_h, b=jnp.concatenate([jnp.ones(2 * H), jnp.zeros(H)]))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> GRUState:
+        """Zeros."""
+        return GRUState(h=jnp.zeros((*batch_shape, self.hidden_size), dtype))
+
+    def step(self, params: GRUParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
+        """Takes one step: x [B, D] -> (state, h' [B, H])."""
+        check_step(self, params, state, x)
+        h, H = state.h, self.hidden_size
+        gates_x, n_x = jnp.split(x @ params.w_x + params.b, [2 * H], axis=-1)
+        if params.b_h is not None:
+            gates_h, n_h = jnp.split(h @ params.w_h, [2 * H], axis=-1)
+            r, z = jnp.split(sigmoid(gates_x + gates_h), 2, axis=-1)
+            n = jnp.tanh(n_x + r * (n_h + params.b_h))
+        else:
+            w_gates, w_n = jnp.split(params.w_h, [2 * H], axis=-1)
+            r, z = jnp.split(sigmoid(gates_x + h @ w_gates), 2, axis=-1)
+            n = jnp.tanh(n_x + (r * h) @ w_n)
+        h = z * h + (1 - z) * n
+        return GRUState(h), h

@@ -1,0 +1,102 @@
+"""The LSTM with layer normalization."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from rnn_jax.base import Array, check_choice, check_rate, check_size, check_step, dropout_mask
+from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
+from rnn_jax.cells.lstm import LSTMState
+
+
+class LayerNormLSTMParams(NamedTuple):
+    """Parameters of `LayerNormLSTM`: w_x [D, 4H], w_h [H, 4H], gamma, beta [4, H], gamma_c, beta_c [H]."""
+
+    w_x: Array
+    w_h: Array
+    gamma: Array
+    beta: Array
+    gamma_c: Array
+    beta_c: Array
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class LayerNormLSTM:
+    """An LSTM with layer normalization and recurrent dropout (TensorFlow's contrib LayerNormBasicLSTMCell).
+
+        z = x w_x + h w_h
+        [i, f, g, o] = norm(z) gamma + beta                      each gate normalized by itself
+        c' = norm(c s(f) + m s(i) tanh(g)) gamma_c + beta_c
+        h' = s(o) tanh(c')
+
+    norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-12) over the units (Ba et al., 2016, arXiv:1607.06450), and the
+    normalized c' is what is stored. m is 1 without a key; with one, it is recurrent dropout without memory loss
+    (Semeniuta et al., 2016, arXiv:1603.05118): m ~ Bernoulli(1 - rate) / (1 - rate), fresh at every step. The output
+    is h'.
+
+    Args:
+      hidden_size: H, the number of units.
+      forget_bias: initial value of the forget gate's row of beta.
+      recurrent_dropout: the rate at which m drops, from 0 up to but not including 1.
+      initializer: of the weights, see `init_kernels`.
+
+    Raises:
+      ValueError: for a size that is not positive, a rate outside its range, or an unknown initializer.
+    """
+
+    hidden_size: int
+    _: dataclasses.KW_ONLY
+    forget_bias: float = 1.0
+    recurrent_dropout: float = 0.0
+    initializer: Initializer = "glorot"
+
+    def __post_init__(self) -> None:
+        check_size("hidden_size", self.hidden_size)
+        check_rate("recurrent_dropout", self.recurrent_dropout)
+        check_choice("initializer", self.initializer, INITIALIZERS)
+
+    @property
+    def output_size(self) -> int:
+        """H."""
+        return self.hidden_size
+
+    def init(self, key: Array, input_size: int) -> LayerNormLSTMParams:
+        """Draws parameters for inputs of `input_size` features. Consumes `key`."""
+        H = self.hidden_size
+        w_x, w_h = init_kernels(self.initializer, key, input_size, H, 4 * H)
+        beta = jnp.zeros((4, H)).at[1].set(self.forget_bias)
+        return LayerNormLSTMParams(w_x, w_h, jnp.ones((4, H)), beta, jnp.ones(H), jnp.zeros(H))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> LSTMState:
+        """Zeros."""
+        zeros = jnp.zeros((*batch_shape, self.hidden_size), dtype)
+        return LSTMState(h=zeros, c=zeros)
+
+    def noise(self, key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array | None:
+        """Draws m for steps and sequences of `shape` (T, *B): [T, B, H]. Consumes `key`."""
+        if not self.recurrent_dropout:
+            return None
+        return dropout_mask(key, self.recurrent_dropout, (*shape, self.hidden_size), dtype)
+
+    def step(
+        self, params: LayerNormLSTMParams, state: LSTMState, x: Array, m: Array | None = None
+    ) -> tuple[LSTMState, Array]:
+        """Takes one step: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
+        check_step(self, params, state, x)
+        h, c = state
+        z = (x @ params.w_x + h @ params.w_h).reshape(*h.shape[:-1], 4, self.hidden_size)
+        gates = _norm(z) * params.gamma + params.beta
+        i, f, g, o = (gates[..., gate, :] for gate in range(4))
+        g = jnp.tanh(g) if m is None else jnp.tanh(g) * m
+        c = _norm(c * sigmoid(f) + sigmoid(i) * g) * params.gamma_c + params.beta_c
+        h = sigmoid(o) * jnp.tanh(c)
+        return LSTMState(h, c), h
+
+
+def _norm(v: Array) -> Array:
+    """Zero mean and unit variance over the last axis."""
+    return (v - v.mean(-1, keepdims=True)) * jax.lax.rsqrt(v.var(-1, keepdims=True) + 1e-12)

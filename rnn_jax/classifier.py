@@ -1,0 +1,81 @@
+"""A classifier of sequences: a recurrent encoder, a readout, and one dense layer to the logits."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnn_jax.base import Array, Layer, Params, check_choice, check_size
+
+
+class ClassifierParams(NamedTuple):
+    """Parameters of `Classifier`: the encoder's, and of the head w [H, C] and b [C]."""
+
+    encoder: Params
+    w: Array
+    b: Array
+
+
+class Metrics(NamedTuple):
+    """Means over a batch: cross-entropy in nats, and the fraction classified correctly."""
+
+    loss: Array
+    accuracy: Array
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """Encodes a sequence and classifies what the encoder put out at its end.
+
+        logits = y w + b
+
+    Args:
+      encoder: any layer.
+      num_classes: C.
+      readout: what y is. "final" takes each direction's output after it has read the whole sequence. "last_step"
+        takes the outputs at the last time step, where the backward half of a bidirectional encoder has read one step
+        only; it is what TensorFlow programs that read `outputs[-1]` do.
+      head: how w and b are drawn: "glorot" draws w glorot-uniform and sets b to zero; "normal" draws both from the
+        standard normal distribution.
+
+    Raises:
+      ValueError: for fewer than one class, or an unknown readout or head.
+    """
+
+    encoder: Layer
+    num_classes: int
+    _: dataclasses.KW_ONLY
+    readout: Literal["final", "last_step"] = "final"
+    head: Literal["glorot", "normal"] = "glorot"
+
+    def __post_init__(self) -> None:
+        check_size("num_classes", self.num_classes)
+        check_choice("readout", self.readout, ("final", "last_step"))
+        check_choice("head", self.head, ("glorot", "normal"))
+
+    def init(self, key: Array, input_size: int) -> ClassifierParams:
+        """Draws all parameters for inputs of `input_size` features. Consumes `key`."""
+        k_encoder, k_w, k_b = jax.random.split(key, 3)
+        shape = (self.encoder.output_size, self.num_classes)
+        if self.head == "normal":
+            w, b = jax.random.normal(k_w, shape), jax.random.normal(k_b, shape[1:])
+        else:
+            w, b = jax.nn.initializers.glorot_uniform()(k_w, shape), jnp.zeros(shape[1:])
+        return ClassifierParams(self.encoder.init(k_encoder, input_size), w, b)
+
+    def apply(
+        self, params: ClassifierParams, xs: Array, *, lengths: Array | None = None, key: Array | None = None
+    ) -> Array:
+        """Classifies sequences: xs [T, B, D] -> logits [B, C]. `key` drives dropout; None for none."""
+        _, ys = self.encoder.apply(params.encoder, xs, lengths=lengths, key=key)
+        y = ys[-1] if self.readout == "last_step" else self.encoder.final_output(ys, lengths)
+        return y @ params.w + params.b
+
+
+def classification_metrics(logits: Array, labels: Array) -> Metrics:
+    """Mean cross-entropy and accuracy: logits [B, C], labels int [B] -> Metrics of scalars."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return Metrics(jnp.mean(losses), jnp.mean(jnp.argmax(logits, axis=-1) == labels))

@@ -1,0 +1,34 @@
+"""From images on the device to batches of sequences, inside a jitted step."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnn_jax.base import Array
+
+
+def example_order(key: Array, num_examples: int, start: Array, count: int) -> Array:
+    """A window of an endless stream of shuffled epochs.
+
+    The stream is one permutation of all examples after another; a batch may hold the end of one and the beginning of
+    the next, as in TensorFlow's `input_data`. It is a function of `key` alone, so that a place in it is all that
+    needs to be remembered of it.
+
+    Args:
+      key: the stream's key; each epoch folds its number into it.
+      num_examples: N, how many examples there are.
+      start: int [], where in the stream the window begins.
+      count: how many examples the window holds.
+
+    Returns:
+      int32 [count], numbers of examples from 0 to N - 1.
+    """
+    first_epoch = start // num_examples
+    epochs = first_epoch + jnp.arange(2 + (count - 1) // num_examples)
+    stream = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), num_examples))(epochs)
+    return lax.dynamic_slice(stream.reshape(-1), [start - first_epoch * num_examples], [count])
+
+
+def rows_in_time(images: Array, max_pixel: int) -> Array:
+    """Reads images row by row: uint8 [B, rows, columns] -> float32 [T = rows, B, D = columns], from 0 to 1."""
+    return jnp.moveaxis(images, -2, 0).astype(jnp.float32) / max_pixel

@@ -1,0 +1,195 @@
+"""Layers: a cell over a sequence, both ways at once, and in stacks. All of them follow `base.Layer`."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.base import Array, Cell, Layer, Params, State
+from rnn_jax.unroll import unroll
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Recurrent:
+    """A cell unrolled over the sequence; parameters and state are the cell's.
+
+    Args:
+      cell: any cell.
+      reverse: whether it reads the sequence from its end.
+    """
+
+    cell: Cell
+    _: dataclasses.KW_ONLY
+    reverse: bool = False
+
+    @property
+    def output_size(self) -> int:
+        """The cell's."""
+        return self.cell.output_size
+
+    def init(self, key: Array, input_size: int) -> Params:
+        """Draws the cell's parameters. Consumes `key`."""
+        return self.cell.init(key, input_size)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
+        """The cell's."""
+        return self.cell.initial_state(batch_shape, dtype)
+
+    def apply(
+        self,
+        params: Params,
+        xs: Array,
+        state: State | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[State, Array]:
+        """Runs over a whole sequence: xs [T, B, D] -> (final state, ys [T, B, H]). See `unroll`."""
+        return unroll(self.cell, params, xs, state, lengths=lengths, reverse=self.reverse, key=key)
+
+    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
+        """The output after the last step taken, [B, H]; zeros where the length is 0."""
+        if self.reverse or lengths is None:
+            return ys[0 if self.reverse else -1]
+        last = jnp.maximum(jnp.asarray(lengths) - 1, 0)[None, ..., None]
+        return jnp.take_along_axis(ys, last, axis=0)[0]
+
+
+class BothWays(NamedTuple):
+    """Parameters or states of a bidirectional layer, those of each direction."""
+
+    forward: Any
+    backward: Any
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Bidirectional:
+    """Two cells over the same sequence, one from each end (Schuster and Paliwal, 1997). See `bidirectional`."""
+
+    forward: Recurrent
+    backward: Recurrent
+
+    @property
+    def output_size(self) -> int:
+        """The sum of both directions'."""
+        return self.forward.output_size + self.backward.output_size
+
+    def init(self, key: Array, input_size: int) -> BothWays:
+        """Draws both cells' parameters. Consumes `key`."""
+        k_forward, k_backward = jax.random.split(key)
+        return BothWays(self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> BothWays:
+        """Both cells'."""
+        return BothWays(self.forward.initial_state(batch_shape, dtype), self.backward.initial_state(batch_shape, dtype))
+
+    def apply(
+        self,
+        params: BothWays,
+        xs: Array,
+        state: BothWays | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[BothWays, Array]:
+        """Runs both ways: xs [T, B, D] -> (final states, ys [T, B, 2H]), forward outputs first."""
+        forward, backward = state if state is not None else (None, None)
+        k_forward, k_backward = (None, None) if key is None else jax.random.split(key)
+        forward, ys_forward = self.forward.apply(params.forward, xs, forward, lengths=lengths, key=k_forward)
+        backward, ys_backward = self.backward.apply(params.backward, xs, backward, lengths=lengths, key=k_backward)
+        return BothWays(forward, backward), jnp.concatenate([ys_forward, ys_backward], axis=-1)
+
+    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
+        """Each direction's output after it has seen the whole sequence, [B, 2H]."""
+        forward, backward = jnp.split(ys, [self.forward.output_size], axis=-1)
+        return jnp.concatenate(
+            [self.forward.final_output(forward, lengths), self.backward.final_output(backward, lengths)], axis=-1
+        )
+
+
+def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
+    """Reads the sequence both ways and concatenates the outputs, forward first.
+
+    Args:
+      cell: the cell that reads from the start.
+      backward: the cell that reads from the end; None for one equal to `cell`. Each has parameters of its own.
+
+    Returns:
+      A layer whose outputs at step t have seen steps 0..t (forward half) and t..T-1 (backward half).
+    """
+    return Bidirectional(Recurrent(cell), Recurrent(backward or cell, reverse=True))
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Layers on top of each other. See `stack`."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def output_size(self) -> int:
+        """The top layer's."""
+        return self.layers[-1].output_size
+
+    def init(self, key: Array, input_size: int) -> tuple[Params, ...]:
+        """Draws the parameters of each layer, bottom first. Consumes `key`."""
+        input_sizes = [input_size, *(layer.output_size for layer in self.layers)]
+        keys = jax.random.split(key, len(self.layers))
+        return tuple(layer.init(k, n) for layer, k, n in zip(self.layers, keys, input_sizes, strict=False))
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> tuple[State, ...]:
+        """Each layer's, bottom first."""
+        return tuple(layer.initial_state(batch_shape, dtype) for layer in self.layers)
+
+    def apply(
+        self,
+        params: tuple[Params, ...],
+        xs: Array,
+        state: tuple[State, ...] | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[tuple[State, ...], Array]:
+        """Runs layer after layer: xs [T, B, D] -> (final states, bottom first, ys of the top layer)."""
+        depth = len(self.layers)
+        states = state if state is not None else (None,) * depth
+        keys = [None] * depth if key is None else jax.random.split(key, depth)
+        final_states = []
+        for layer, layer_params, layer_state, k in zip(self.layers, params, states, keys, strict=True):
+            layer_state, xs = layer.apply(layer_params, xs, layer_state, lengths=lengths, key=k)
+            final_states.append(layer_state)
+        return tuple(final_states), xs
+
+    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
+        """The top layer's."""
+        return self.layers[-1].final_output(ys, lengths)
+
+
+def stack(*layers: Cell | Layer) -> Stack:
+    """Puts layers on top of each other, each reading the outputs of the one below.
+
+    >>> import jax, rnn_jax as rnn
+    >>> net = rnn.stack(rnn.bidirectional(rnn.LSTM(8)), rnn.GRU(4))
+    >>> params = net.init(jax.random.key(0), input_size=3)
+    >>> states, ys = net.apply(params, jax.numpy.ones((5, 2, 3)))
+    >>> ys.shape
+    (5, 2, 4)
+
+    Args:
+      *layers: bottom first; a cell stands for the layer that runs it forwards.
+
+    Raises:
+      ValueError: for no layers.
+    """
+    if not layers:
+        raise ValueError("stack needs at least one layer")
+    return Stack(tuple(as_layer(layer) for layer in layers))
+
+
+def as_layer(cell_or_layer: Cell | Layer) -> Layer:
+    """The layer itself, or for a cell the layer that runs it forwards."""
+    return Recurrent(cell_or_layer) if hasattr(cell_or_layer, "step") else cell_or_layer  # type: ignore

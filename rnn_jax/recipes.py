@@ -1,0 +1,80 @@
+"""Recipes: all that decides how a classifier is trained, beside the data and the cell's name."""
+
+import dataclasses
+from typing import Literal
+
+import optax
+
+from rnn_jax.cells import Initializer
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+      steps: updates.
+      learning_rate: the highest learning rate.
+      momentum: of SGD, from 0 (none) to below 1.
+      nesterov: whether the momentum looks ahead.
+      schedule: "constant", or "cosine": a linear warm-up over `warmup` of the steps, then a cosine down to zero.
+      warmup: fraction of the steps.
+      clip_norm: gradients with a larger global norm are scaled down to it; None for no clipping.
+      initializer: of the cells' weights.
+      head: how the output weights are drawn, see `Classifier`.
+      readout: what the classifier reads, see `Classifier`.
+      reset_after: the GRU's form.
+    """
+
+    steps: int
+    learning_rate: float
+    momentum: float
+    nesterov: bool
+    schedule: Literal["constant", "cosine"]
+    warmup: float
+    clip_norm: float | None
+    initializer: Initializer
+    head: Literal["glorot", "normal"]
+    readout: Literal["final", "last_step"]
+    reset_after: bool
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """SGD as the recipe has it."""
+        learning_rate = self.learning_rate
+        if self.schedule == "cosine":
+            warmup_steps = round(self.warmup * self.steps)
+            learning_rate = optax.warmup_cosine_decay_schedule(0, learning_rate, warmup_steps, self.steps)
+        sgd = optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov)
+        return sgd if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), sgd)
+
+
+RECIPES = {
+    "default": Recipe(
+        steps=4000,
+        learning_rate=0.1,
+        momentum=0.9,
+        nesterov=True,
+        schedule="cosine",
+        warmup=0.05,
+        clip_norm=1.0,
+        initializer="orthogonal",
+        head="glorot",
+        readout="final",
+        reset_after=True,
+    ),
+    # The TensorFlow tutorial of 2019, to the letter: its bidirectional network reads `outputs[-1]`, where the
+    # backward half has seen one row only, and its GRU resets before the product.
+    "tutorial": Recipe(
+        steps=10_000,
+        learning_rate=0.001,
+        momentum=0.0,
+        nesterov=False,
+        schedule="constant",
+        warmup=0.0,
+        clip_norm=None,
+        initializer="glorot",
+        head="normal",
+        readout="last_step",
+        reset_after=False,
+    ),
+}

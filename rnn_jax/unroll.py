@@ -1,0 +1,101 @@
+"""Unrolling a cell in time: one scan, forwards or backwards, over sequences of equal or unequal lengths."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnn_jax.base import Array, Cell, Params, State, check_step
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    state: State | None = None,
+    *,
+    lengths: Array | None = None,
+    reverse: bool = False,
+    key: Array | None = None,
+) -> tuple[State, Array]:
+    """Runs a cell over whole sequences.
+
+    >>> import jax, rnn_jax as rnn
+    >>> cell = rnn.LSTM(16)
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> state, ys = rnn.unroll(cell, params, jax.numpy.ones((5, 2, 3)))
+    >>> state.h.shape, ys.shape
+    ((2, 16), (5, 2, 16))
+
+    Args:
+      cell: any cell, built in or your own.
+      params: its parameters.
+      xs: the inputs, [T, B, D], floating-point.
+      state: the state before the first step taken; None for the cell's initial state.
+      lengths: [B], whole numbers from 0 to T: how many steps of each sequence are valid. After them the state is
+        held and the outputs are zero; the inputs there, NaN included, reach no output and no gradient. None if all
+        steps are valid.
+      reverse: whether to start from the last (valid) step and go back to the first. Outputs stay where their inputs
+        are.
+      key: drives what is random in the cell, if anything; None for nothing random. Consumed.
+
+    Returns:
+      (final state, ys [T, B, output_size]). The final state is the one after the last step taken, which is the first
+      in time if `reverse`; a sequence of length 0 keeps its initial state.
+
+    Raises:
+      ValueError: naming the argument, the shape or dtype it has and the one it needs.
+    """
+    xs = jnp.asarray(xs)
+    if xs.ndim < 2:
+        raise ValueError(f"xs has shape {xs.shape}, but needs [T, ..., input_size]: time leads, features come last")
+    batch_shape = xs.shape[1:-1]
+    if state is None:
+        state = cell.initial_state(batch_shape, xs.dtype)
+    check_step(cell, params, state, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), name="xs")
+
+    # The noise of all steps is drawn at once: random bits cost less in bulk than inside the scan.
+    draw = getattr(cell, "noise", None)
+    noise = None if key is None or draw is None else draw(key, xs.shape[:-1], xs.dtype)
+
+    def step(state: State, inputs: tuple[Array, Any]) -> tuple[State, Array]:
+        x, noise = inputs
+        return cell.step(params, state, x) if noise is None else cell.step(params, state, x, noise)  # type: ignore
+
+    if lengths is None:
+        return lax.scan(step, state, (xs, noise), reverse=reverse)
+
+    valid = _valid_steps(lengths, len(xs), batch_shape)
+
+    def masked_step(state: State, inputs: tuple[Array, Any, Array]) -> tuple[State, Array]:
+        x, noise, valid = inputs
+        new_state, y = step(state, (x, noise))
+        state = jax.tree.map(lambda new, old: _where(valid, new, old), new_state, state)
+        return state, _where(valid, y, 0)
+
+    # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
+    return lax.scan(masked_step, state, (_where(valid, xs, 0), noise, valid), reverse=reverse)
+
+
+def _valid_steps(lengths: Array, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
+    """Whether each step of each sequence is valid: lengths [B] -> bool [T, B].
+
+    Raises:
+      ValueError: if `lengths` are not whole numbers, not one for each sequence or, where their values are known
+        (outside `jit`), not from 0 to T.
+    """
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths has dtype {lengths.dtype}, but needs an integer one")
+    if lengths.shape != batch_shape:
+        raise ValueError(f"lengths has shape {lengths.shape}, but needs {batch_shape}, one for each sequence")
+    if not isinstance(lengths, jax.core.Tracer) and jnp.any((lengths < 0) | (lengths > num_steps)):
+        raise ValueError(f"lengths must be from 0 to {num_steps}, the steps of xs, not {lengths.tolist()}")
+    steps = jnp.arange(num_steps).reshape(-1, *(1 for _ in batch_shape))
+    return steps < lengths
+
+
+def _where(valid: Array, new: Array, old: Array | int) -> Array:
+    """`where` with a mask over the leading axes."""
+    return jnp.where(valid.reshape(*valid.shape, *(1 for _ in range(new.ndim - valid.ndim))), new, old)
