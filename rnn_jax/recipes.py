@@ -5,7 +5,7 @@ from typing import Literal
 
 import optax
 
-from rnn_jax.cells import Initializer
+from rnn_jax.cells.initializers import Initializer
 
 
 @dataclasses.dataclass(frozen=True)

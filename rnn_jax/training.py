@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
 def init_state(
     classifier: Classifier, optimizer: optax.GradientTransformation, key: Array, input_size: int
 ) -> TrainState:
-    """The state before the first step, for inputs of `input_size` features. Everything random in the run is of `key`."""
+    """The state before the first step, for inputs of `input_size` features. All that is random comes from `key`."""
     params = classifier.init(jax.random.fold_in(key, 0), input_size)
     return TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.fold_in(key, 1))
 
@@ -150,18 +150,13 @@ def fit(
       data: the training images, uint8 [N, rows, columns], and labels [N]; moved to the device once.
       max_pixel: the value of a white pixel.
       steps: the number of the last update.
-      batch_size: examples in a batch, at most N.
+      batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
       end.
-
-    Raises:
-      ValueError: for a batch larger than the data.
     """
-    if batch_size > len(data.labels):
-        raise ValueError(f"batch_size {batch_size} is larger than the training set, {len(data.labels)} images")
     data = jax.device_put(data)
     take_steps = jax.jit(
         functools.partial(
@@ -176,6 +171,7 @@ def fit(
     step = int(state.step)
     while step < steps:
         goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
-        state, metrics = take_steps(state, data, goal - step)
+        # Waiting keeps the reader's clock true, and one call in flight.
+        state, metrics = jax.block_until_ready(take_steps(state, data, goal - step))
         step = goal
         yield state, metrics

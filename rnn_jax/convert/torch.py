@@ -1,0 +1,134 @@
+"""PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU`, and their cells.
+
+| name | shape | is |
+|---|---|---|
+| `weight_ih_l0` | (G H, D) | w_x, transposed |
+| `weight_hh_l0` | (G H, R) | w_h, transposed |
+| `bias_ih_l0`, `bias_hh_l0` | (G H) | b, their sum; but of a GRU's n `bias_hh` is b_h |
+| `weight_hr_l0` | (R, H) | w_r, transposed; only with `proj_size` |
+
+G is 1, 4 (i, f, g, o) or 3 (r, z, n), the order of the columns here. Layers above are `l1`, `l2`, ..., and a layer's
+backward direction is `l0_reverse`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnn_jax.base import Cell, Layer, Params
+from rnn_jax.cells import GRU, LSTM
+from rnn_jax.convert.networks import (
+    GATES,
+    Place,
+    Shape,
+    assemble,
+    cell_params,
+    check_cell,
+    merge_gru_biases,
+    places,
+    split_gru_biases,
+    take,
+    take_apart,
+)
+
+
+def from_torch(cell: Cell | Layer, state_dict: Mapping[str, Any], suffix: str = "l0") -> Params:
+    """Makes parameters of a PyTorch state dict.
+
+    Args:
+      cell: a cell, for one direction of one layer of the module; or a layer, for the whole module.
+      state_dict: name -> array, or anything that `np.asarray` takes, such as a tensor on the CPU. A module made with
+        `bias=False` has no biases; they become zeros.
+      suffix: for a cell, which of the module's layers and directions it is: `l1`, `l0_reverse`, ...; "" for the
+        names of `nn.LSTMCell` and its siblings. Names with another suffix are left alone.
+
+    Raises:
+      ValueError: for a cell that PyTorch lacks (with peepholes or clips, reset before the product, or layer
+        normalization) or a network of unequal layers; for names missing, unexpected or of the wrong shape; for layers
+        that do not fit on each other.
+    """
+    found = places(cell)
+    suffixes = _suffixes(found, suffix)
+    strange = [name for name in state_dict if _suffix(name) not in suffixes]
+    if strange and not _alone(found):
+        raise ValueError(f"{cell} has no place for {', '.join(strange)}")
+    return assemble(cell, [_read(place.cell, state_dict, s) for place, s in zip(found, suffixes, strict=True)])
+
+
+def to_torch(cell: Cell | Layer, params: Params, suffix: str = "l0") -> dict[str, np.ndarray]:
+    """The inverse of `from_torch`; of two biases that are added, `bias_hh` is zero.
+
+    Raises:
+      ValueError: for what PyTorch lacks, as in `from_torch`, or parameters that are not the cell's.
+    """
+    found = places(cell)
+    parts = zip(found, take_apart(cell, params), _suffixes(found, suffix), strict=True)
+    return {name: value for place, part, s in parts for name, value in _write(place.cell, part, s).items()}
+
+
+def _alone(found: list[Place]) -> bool:
+    """Whether a network is one cell alone."""
+    return all(place.layer is None and place.direction is None for place in found)
+
+
+def _suffixes(found: list[Place], suffix: str) -> list[str]:
+    """The suffix of each place of a network: `suffix` itself, if it is one cell alone."""
+    if _alone(found):
+        return [suffix]
+    kinds = {
+        (type(p.cell), tuple(_shapes(p.cell).values()), getattr(p.cell, "activation", None), p.direction is None)
+        for p in found
+    }
+    if len(kinds) > 1:
+        raise ValueError(f"a module of PyTorch has layers of one kind and size, not {[p.cell for p in found]}")
+    return [f"l{place.layer or 0}" + "_reverse" * (place.direction == "backward") for place in found]
+
+
+def _suffix(name: str) -> str | None:
+    """`l0_reverse` of `weight_ih_l0_reverse`, "" of `weight_ih`, None of anything else."""
+    match = re.fullmatch(r"(?:weight|bias)_(?:ih|hh|hr)(?:_(.+))?", name)
+    return match and (match[1] or "")
+
+
+def _shapes(cell: Any) -> dict[str, Shape]:
+    """The names, without suffix, and shapes of a cell's arrays."""
+    lacks = ("peepholes", "cell_clip", "projection_clip")
+    check_cell(cell, "PyTorch", GATES, lacks, reset_after=True)
+    R, columns = cell.output_size, GATES[type(cell)] * cell.hidden_size
+    shapes: dict[str, Shape] = {
+        "weight_ih": (columns, "D"),
+        "weight_hh": (columns, R),
+        "bias_ih": (columns,),
+        "bias_hh": (columns,),
+    }
+    if isinstance(cell, LSTM) and cell.projection_size is not None:
+        shapes["weight_hr"] = (R, cell.hidden_size)
+    return shapes
+
+
+def _read(cell: Any, state_dict: Mapping[str, Any], suffix: str) -> Params:
+    """The parameters of one cell."""
+    end = suffix and f"_{suffix}"
+    own = {name: value for name, value in state_dict.items() if _suffix(name) == suffix}
+    biased = any(name.startswith("bias") for name in own)
+    shapes = {name: shape for name, shape in _shapes(cell).items() if biased or name.startswith("weight")}
+    arrays = take(own, {name + end: shape for name, shape in shapes.items()}, cell)
+    w_x, w_h, *others = (array.T for array in arrays.values())
+    b_x, b_h = others[:2] if biased else np.zeros((2, w_h.shape[1]), w_h.dtype)
+    if isinstance(cell, GRU):
+        return cell_params(cell, w_x, w_h, *merge_gru_biases(b_x, b_h))
+    if isinstance(cell, LSTM) and cell.projection_size is not None:
+        return cell_params(cell, w_x, w_h, b_x + b_h, None, others[-1])
+    return cell_params(cell, w_x, w_h, b_x + b_h)
+
+
+def _write(cell: Any, params: Any, suffix: str) -> dict[str, np.ndarray]:
+    """The arrays of one cell, by name."""
+    end = suffix and f"_{suffix}"
+    biases = split_gru_biases(params.b, params.b_h) if isinstance(cell, GRU) else (params.b, np.zeros_like(params.b))
+    values = [params.w_x.T, params.w_h.T, *biases]
+    if isinstance(cell, LSTM) and params.w_r is not None:
+        values.append(params.w_r.T)
+    return {name + end: value for name, value in zip(_shapes(cell), values, strict=True)}

@@ -1,0 +1,67 @@
+"""The IDX format: the files that MNIST and its siblings are published as.
+
+A file is, all integers big-endian:
+
+    2 bytes   zero
+    1 byte    type of the elements: 0x08 is unsigned byte, the only one used by these data sets
+    1 byte    number of dimensions, n
+    4n bytes  size of each dimension
+    the rest  the elements, last dimension fastest
+
+and is often, but not always, compressed with gzip.
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from rnn_jax.data.dataset import DataError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_UNSIGNED_BYTE = 0x08
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Reads one IDX file of unsigned bytes, compressed with gzip or not.
+
+    Whether it is compressed is seen from its content: a browser may have unpacked it and kept
+    the name.
+
+    Args:
+        path: The file.
+
+    Returns:
+        uint8, with the file's dimensions; read-only.
+
+    Raises:
+        DataError: If the file is truncated, corrupt, or not of this format.
+        OSError: If the file cannot be read at all.
+    """
+    data = Path(path).read_bytes()
+    try:
+        return _parse(gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path} is a damaged gzip file ({error}): get it again") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a sound IDX file: {error}") from error
+
+
+def _parse(data: bytes) -> np.ndarray:
+    """Reads IDX data; raises ValueError with the reason if it is not sound."""
+    if len(data) < 4 or data[:2] != b"\0\0":
+        raise ValueError("it does not start as one")
+    dtype, ndim = data[2], data[3]
+    if dtype != _UNSIGNED_BYTE:
+        raise ValueError(f"its elements have type 0x{dtype:02x}, only unsigned bytes are read")
+    start = 4 + 4 * ndim
+    if ndim == 0 or len(data) < start:
+        raise ValueError("its header is incomplete")
+    shape = struct.unpack(f">{ndim}I", data[4:start])
+    # Python's integers do not overflow, so absurd sizes in a damaged header fail here.
+    if len(data) - start != math.prod(shape):
+        raise ValueError(f"{len(data) - start} bytes follow its header, shape {shape} needs {math.prod(shape)}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

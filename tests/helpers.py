@@ -1,0 +1,45 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import rnn_jax as rnn
+
+INPUT_SIZE = 3
+
+# Compiled once for each cell and shape: the tests call it many times.
+unroll = jax.jit(rnn.unroll, static_argnames=("cell", "reverse"))
+
+
+def draw_params(cell_or_layer, seed=0):
+    """Parameters with biases, gains and all away from their initial zeros and ones."""
+    params = cell_or_layer.init(jax.random.key(seed), INPUT_SIZE)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    return jax.tree.unflatten(
+        tree, [leaf + 0.3 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+    )
+
+
+def draw_inputs(*shape, seed=2):
+    return jax.random.normal(jax.random.key(seed), (*shape, INPUT_SIZE))
+
+
+def draw_state(cell_or_layer, batch_shape=(), seed=3):
+    """A state that is not the initial one."""
+    leaves, tree = jax.tree.flatten(cell_or_layer.initial_state(batch_shape))
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return jax.tree.unflatten(
+        tree, [0.4 * jax.random.normal(k, leaf.shape) for leaf, k in zip(leaves, keys, strict=True)]
+    )
+
+
+def assert_close(actual, expected, atol=1e-6, rtol=1e-6):
+    """Compares two pytrees, structure and numbers."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(e), atol=atol, rtol=rtol)
+
+
+def loss(outputs):
+    """A smooth scalar that every number in a pytree matters to."""
+    return sum(jnp.sum(jnp.sin(leaf + i)) for i, leaf in enumerate(jax.tree.leaves(outputs)))

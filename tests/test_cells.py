@@ -1,0 +1,154 @@
+"""What every cell promises as a value, how its parameters begin, and that JAX's transforms go through it."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state, loss, unroll
+from jax.test_util import check_grads
+
+import rnn_jax as rnn
+
+T, B = 4, 2
+
+
+def test_a_cell_is_a_value(cell):
+    twin = pickle.loads(pickle.dumps(cell))
+    assert twin == cell
+    assert hash(twin) == hash(cell)
+    assert eval(repr(cell), vars(rnn)) == cell
+    with pytest.raises(AttributeError):
+        cell.hidden_size = 5
+
+
+def test_a_cell_says_what_it_is():
+    assert rnn.LSTM(128) != rnn.LSTM(128, forget_bias=0.0)
+    assert str(rnn.GRU(128)) == "GRU(hidden_size=128, reset_after=True, initializer='glorot')"
+
+
+def test_shapes(cell):
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    state, y = cell.step(params, cell.initial_state((B,)), draw_inputs(B))
+    assert y.shape == (B, cell.output_size)
+    assert jax.tree.structure(state) == jax.tree.structure(cell.initial_state((B,)))
+    np.testing.assert_array_equal(y, state.h)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: rnn.LSTM(0), "hidden_size must be a positive whole number, not 0"),
+        (lambda: rnn.GRU(-1), "hidden_size must be"),
+        (lambda: rnn.VanillaRNN(2.5), "hidden_size must be"),  # type: ignore
+        (lambda: rnn.LSTM(4, projection_size=0), "projection_size must be"),
+        (lambda: rnn.LSTM(4, projection_clip=1.0), "projection_clip needs a projection_size"),
+        (lambda: rnn.LSTM(4, cell_clip=-1.0), "cell_clip must be positive"),
+        (lambda: rnn.LSTM(4, initializer="he"), "initializer must be one of glorot, orthogonal"),  # type: ignore
+        (lambda: rnn.VanillaRNN(4, activation="gelu"), "activation must be one of tanh, relu"),  # type: ignore
+        (lambda: rnn.LayerNormLSTM(4, recurrent_dropout=1.0), "recurrent_dropout must be at least 0 and below 1"),
+        (lambda: rnn.GRU(4).init(jax.random.key(0), 0), "input_size must be a positive whole number"),
+    ],
+)
+def test_configurations_without_meaning_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- how parameters begin ---
+
+
+def test_forget_bias_is_the_first_value_of_a_parameter():
+    params = rnn.LSTM(4, forget_bias=2.0).init(jax.random.key(0), INPUT_SIZE)
+    np.testing.assert_array_equal(params.b.reshape(4, 4), np.repeat([[0.0], [2], [0], [0]], 4, axis=1))
+    params = rnn.LayerNormLSTM(4, forget_bias=2.0).init(jax.random.key(0), INPUT_SIZE)
+    np.testing.assert_array_equal(params.beta, np.repeat([[0.0], [2], [0], [0]], 4, axis=1))
+
+
+def test_gates_of_the_reset_before_gru_begin_open():
+    params = rnn.GRU(4, reset_after=False).init(jax.random.key(0), INPUT_SIZE)
+    np.testing.assert_array_equal(params.b, [1.0] * 8 + [0.0] * 4)
+    assert params.b_h is None
+
+
+@pytest.mark.parametrize("make", [rnn.VanillaRNN, rnn.LSTM, rnn.LayerNormLSTM])
+def test_glorot_covers_the_fused_kernel(make):
+    H, D = 64, 32
+    params = make(H).init(jax.random.key(0), D)
+    kernel = np.concatenate([params.w_x, params.w_h])
+    bound = np.sqrt(6 / sum(kernel.shape))
+    assert 0.99 * bound < np.abs(kernel).max() <= bound
+    assert abs(kernel.std() - bound / np.sqrt(3)) < 0.02 * bound
+
+
+def test_orthogonal_recurrent_kernels():
+    w_h = rnn.LSTM(16, initializer="orthogonal").init(jax.random.key(0), INPUT_SIZE).w_h
+    np.testing.assert_allclose(w_h @ w_h.T, np.eye(16), atol=1e-5)
+
+
+def test_keys_decide(cell):
+    first, again, other = (cell.init(jax.random.key(seed), INPUT_SIZE) for seed in (0, 0, 1))
+    assert_close(again, first, atol=0, rtol=0)
+    assert not np.array_equal(first.w_x, other.w_x)
+
+
+# --- recurrent dropout ---
+
+
+def test_recurrent_dropout_needs_a_key_and_keeps_the_mean():
+    cell = rnn.LayerNormLSTM(4, recurrent_dropout=0.5)
+    params, xs = draw_params(cell), draw_inputs(T, B)
+    plain = rnn.LayerNormLSTM(4)
+    assert_close(unroll(cell, params, xs), unroll(plain, params, xs), atol=0, rtol=0)
+    assert_close(unroll(plain, params, xs, key=jax.random.key(0)), unroll(plain, params, xs), atol=0, rtol=0)
+    first, again, other = (unroll(cell, params, xs, key=jax.random.key(seed))[1] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+    m = cell.noise(jax.random.key(0), (1000, 10))
+    assert m is not None
+    assert set(np.unique(m)) == {0.0, 2.0}
+    assert abs(m.mean() - 1) < 0.02
+    assert not np.array_equal(m[0], m[1]), "the mask is fresh at every step"
+
+
+# --- transforms and precisions ---
+
+
+def run(cell, params, xs, state):
+    return loss(rnn.unroll(cell, params, xs, state))
+
+
+def test_gradients_are_those_of_finite_differences(cell):
+    with jax.enable_x64(True):
+        arguments = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
+        assert arguments[1].dtype == jnp.float64
+        # jit: the check evaluates the function many times.
+        check_grads(jax.jit(lambda *a: run(cell, *a)), arguments, order=2, modes=("fwd", "rev"), atol=1e-4, rtol=1e-4)
+
+
+def test_vmap_over_parameters_is_one_at_a_time(cell):
+    xs = draw_inputs(T, B)
+    several = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw_params(cell, seed) for seed in range(3)))
+    together = jax.jit(jax.vmap(lambda params: rnn.unroll(cell, params, xs)))(several)
+    for seed in range(3):
+        assert_close(jax.tree.map(lambda leaf, i=seed: leaf[i], together), unroll(cell, draw_params(cell, seed), xs))
+
+
+def test_checkpoint_and_hessian(cell):
+    params, xs, state = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
+
+    def of_state(run):
+        return jax.jit(jax.hessian(lambda state: run(cell, params, xs, state)))(state)
+
+    assert_close(of_state(jax.checkpoint(run, static_argnums=0)), of_state(run), atol=1e-5)
+
+
+def test_bfloat16_stays_bfloat16_and_near(cell):
+    params, xs = draw_params(cell), draw_inputs(T, B)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), (params, xs))
+    outputs = unroll(cell, *half)
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(outputs))
+    near = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), outputs)
+    assert_close(near, unroll(cell, params, xs), atol=0.1)

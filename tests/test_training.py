@@ -1,0 +1,203 @@
+"""Training is a function of its state: batches, steps and evaluation against the slow and obvious."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import assert_close
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rnn_jax as rnn
+from rnn_jax.classifier import Classifier, classification_metrics
+from rnn_jax.data import Split
+from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.recipes import RECIPES
+from rnn_jax.training import evaluate, fit, init_state, train_step
+
+CLASSIFIER = Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3)
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+N, ROWS, COLUMNS, BATCH = 20, 4, 5, 6
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Images of three classes that differ in brightness."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(N, dtype=np.int32) % 3
+    images = rng.integers(0, 60, (N, ROWS, COLUMNS)) + 80 * labels[:, None, None]
+    return Split(images.astype(np.uint8), labels)
+
+
+def first_state(seed=0):
+    return init_state(CLASSIFIER, OPTIMIZER, jax.random.key(seed), COLUMNS)
+
+
+def train(state, data, **options):
+    options = {"max_pixel": 255, "steps": 10, "batch_size": BATCH, **options}
+    return list(fit(CLASSIFIER, OPTIMIZER, state, data, **options))
+
+
+# --- batches ---
+
+
+def test_rows_of_pixels_are_steps_in_time():
+    images = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+    xs = rows_in_time(jnp.asarray(images), max_pixel=16)
+    assert xs.shape == (3, 2, 4)
+    assert xs.dtype == jnp.float32
+    np.testing.assert_array_equal(xs[1, 0], images[0, 1] / 16)
+
+
+def test_every_epoch_shows_every_example_once():
+    order = np.asarray(example_order(jax.random.key(0), N, jnp.int32(0), 3 * N)).reshape(3, N)
+    for epoch in order:
+        assert sorted(epoch) == list(range(N))
+    assert not np.array_equal(order[0], order[1])
+
+
+order_window = jax.jit(example_order, static_argnums=(1, 3))
+
+
+@given(start=st.integers(0, 200), count=st.sampled_from([1, 7, 20, 45]))
+def test_any_window_of_the_order_is_the_same_stream(start, count):
+    stream = order_window(jax.random.key(0), N, 0, 250)
+    np.testing.assert_array_equal(order_window(jax.random.key(0), N, start, count), stream[start : start + count])
+
+
+# --- steps ---
+
+
+def test_a_step_goes_down_the_gradient(data):
+    xs, labels = rows_in_time(jnp.asarray(data.images), 255), jnp.asarray(data.labels)
+    classifier, optimizer = Classifier(rnn.Recurrent(rnn.LSTM(5)), 3), optax.sgd(0.5)
+    state = init_state(classifier, optimizer, jax.random.key(0), COLUMNS)
+
+    def loss(params):
+        return -jnp.mean(jax.nn.log_softmax(classifier.apply(params, xs))[jnp.arange(N), labels])
+
+    new_state, metrics = train_step(classifier, optimizer, state, xs, labels)
+    assert_close(metrics.loss, loss(state.params))
+    gradient = jax.grad(loss)(state.params)
+    assert_close(new_state.params, jax.tree.map(lambda p, g: p - 0.5 * g, state.params, gradient))
+    assert int(new_state.step) == 1
+
+
+def test_steps_in_one_call_are_steps_one_by_one(data):
+    state = slow_state = first_state()
+    *_, (state, metrics) = train(state, data, steps=10)
+    order_key = jax.random.fold_in(slow_state.key, 0)
+    order = np.asarray(example_order(order_key, N, jnp.int32(0), 10 * BATCH)).reshape(10, BATCH)
+    step = jax.jit(functools.partial(train_step, CLASSIFIER, OPTIMIZER))
+    for batch in order:
+        xs, labels = rows_in_time(jnp.asarray(data.images[batch]), 255), jnp.asarray(data.labels[batch])
+        slow_state, _ = step(slow_state, xs, labels)
+    assert_close(state.params, slow_state.params)
+    after = classification_metrics(CLASSIFIER.apply(slow_state.params, xs), labels)
+    assert_close(metrics, after, atol=1e-5)
+
+
+def test_how_steps_are_cut_into_calls_changes_no_bit(data):
+    *_, (whole, _) = train(first_state(), data, steps=17, steps_per_call=17)
+    *_, (cut, _) = train(first_state(), data, steps=17, steps_per_call=17 // 2)
+    *_, (half, _) = train(first_state(), data, steps=9, steps_per_call=17)
+    *_, (resumed, _) = train(half, data, steps=17, steps_per_call=17)
+    for other in (cut, resumed):
+        assert_close(other.params, whole.params, atol=0, rtol=0)
+
+
+def test_the_seed_decides_everything(data):
+    *_, (first, _) = train(first_state(0), data)
+    *_, (again, _) = train(first_state(0), data)
+    *_, (other, _) = train(first_state(1), data)
+    assert_close(again.params, first.params, atol=0, rtol=0)
+    assert not np.array_equal(first.params.w, other.params.w)
+
+
+def test_progress_is_handed_out_after_the_first_step_and_every_call(data):
+    assert [int(state.step) for state, _ in train(first_state(), data, steps=10, steps_per_call=4)] == [1, 4, 8, 10]
+
+
+def test_it_learns(data):
+    (_, first), *_, (state, last) = train(first_state(), data, steps=150)
+    assert last.loss < 0.3 * first.loss
+    assert evaluate(CLASSIFIER, state.params, data, max_pixel=255).accuracy == 1
+
+
+# --- evaluation ---
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 20, 1000])
+def test_evaluation_does_not_depend_on_its_batches(data, batch_size):
+    params = first_state().params
+    xs = rows_in_time(jnp.asarray(data.images), 255)
+    expected = classification_metrics(CLASSIFIER.apply(params, xs), jnp.asarray(data.labels))
+    assert_close(evaluate(CLASSIFIER, params, data, max_pixel=255, batch_size=batch_size), expected)
+
+
+# --- classifier ---
+
+
+def test_readouts_of_a_bidirectional_encoder():
+    net = rnn.bidirectional(rnn.GRU(4))
+    final = Classifier(net, 3)
+    last_step = Classifier(net, 3, readout="last_step")
+    params, xs = final.init(jax.random.key(0), COLUMNS), jax.random.normal(jax.random.key(1), (7, 2, COLUMNS))
+    states, ys = net.apply(params.encoder, xs)
+    read_whole = jnp.concatenate([states.forward.h, states.backward.h], axis=-1)
+    assert_close(final.apply(params, xs), read_whole @ params.w + params.b)
+    assert_close(last_step.apply(params, xs), ys[-1] @ params.w + params.b)
+
+
+def test_lengths_reach_the_classifier():
+    classifier = Classifier(rnn.bidirectional(rnn.GRU(4)), 3)
+    params, xs = classifier.init(jax.random.key(0), COLUMNS), jax.random.normal(jax.random.key(1), (7, 2, COLUMNS))
+    logits = classifier.apply(params, xs.at[3:, 1].set(jnp.nan), lengths=jnp.array([7, 3]))
+    assert_close(logits[1], classifier.apply(params, xs[:3, 1]))
+
+
+def test_heads():
+    normal = Classifier(rnn.Recurrent(rnn.GRU(400)), 10, head="normal").init(jax.random.key(0), 1)
+    assert abs(normal.w.std() - 1) < 0.05
+    assert normal.b.any()
+    glorot = Classifier(rnn.Recurrent(rnn.GRU(400)), 10).init(jax.random.key(0), 1)
+    assert np.abs(glorot.w).max() <= np.sqrt(6 / 410)
+    assert not glorot.b.any()
+
+
+@pytest.mark.parametrize("options", [{"readout": "mean"}, {"head": "zeros"}])
+def test_unknown_options_are_refused(options):
+    with pytest.raises(ValueError, match="must be one of"):
+        Classifier(rnn.Recurrent(rnn.GRU(4)), 3, **options)
+
+
+# --- recipes ---
+
+
+def updates(recipe, gradients):
+    optimizer = recipe.optimizer()
+    state, out = optimizer.init(gradients[0]), []
+    for gradient in gradients:
+        update, state = optimizer.update(gradient, state)
+        out.append(update)
+    return np.array(out)
+
+
+def test_the_tutorial_is_plain_sgd():
+    gradients = jnp.array([[3.0, -4.0], [30.0, 40.0]])
+    np.testing.assert_allclose(updates(RECIPES["tutorial"], gradients), -0.001 * gradients)
+
+
+def test_the_default_recipe_warms_up_clips_and_ends_at_zero():
+    recipe = dataclasses.replace(RECIPES["default"], steps=200)
+    gradients = jnp.tile(jnp.array([[300.0, -400.0]]), (recipe.steps + 1, 1))
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
+        sizes = np.linalg.norm(updates(recipe, gradients), axis=1)
+    assert sizes[0] == 0
+    assert sizes[-1] == pytest.approx(0, abs=1e-6)
+    # A clipped gradient of norm 1, forever, with Nesterov momentum m: 1 / (1 - m) times the learning rate.
+    assert sizes.max() == pytest.approx(recipe.learning_rate / (1 - recipe.momentum), rel=0.05)
