@@ -21,9 +21,8 @@ def main() -> int:
     try:
         data = load_dataset(config.dataset, config.data_dir)
         config.check_data(data)
-        if config.output_dir is not None:
-            config.output_dir.mkdir(parents=True)
-    except (DataError, OSError, ValueError) as error:
+        make_output_dir(config)
+    except (DataError, ValueError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
     try:
@@ -32,6 +31,17 @@ def main() -> int:
         print("train.py: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def make_output_dir(config: Config) -> None:
+    """Makes the folder for the output, if one is asked for; raises `ValueError` if that cannot be."""
+    if config.output_dir is not None:
+        try:
+            config.output_dir.mkdir(parents=True)
+        except OSError as error:
+            raise ValueError(
+                f"cannot make --output-dir {error.filename}: {error.strerror}: choose a new folder"
+            ) from error
 
 
 def train(config: Config, data: Dataset) -> None:

@@ -81,9 +81,11 @@ class Config:
 
     def training_recipe(self) -> Recipe:
         """The recipe, with what the flags say in place of its own."""
+        recipe = RECIPES[self.recipe]
+        if self.cell == "vanilla":
+            recipe = dataclasses.replace(recipe, learning_rate=recipe.vanilla_learning_rate)
         told = {name: getattr(self, name) for name in ("steps", "learning_rate", "momentum")}
-        told = {name: value for name, value in told.items() if value is not None}
-        return dataclasses.replace(RECIPES[self.recipe], **told)
+        return dataclasses.replace(recipe, **{name: value for name, value in told.items() if value is not None})
 
     def check_data(self, data: Dataset) -> None:
         """Raises `ValueError` if a batch would be larger than the training set."""

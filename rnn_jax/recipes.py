@@ -15,6 +15,7 @@ class Recipe:
     Attributes:
       steps: updates.
       learning_rate: the highest learning rate.
+      vanilla_learning_rate: the same for the vanilla cell, which has no gates that would keep its gradients in bounds.
       momentum: of SGD, from 0 (none) to below 1.
       nesterov: whether the momentum looks ahead.
       schedule: "constant", or "cosine": a linear warm-up over `warmup` of the steps, then a cosine down to zero.
@@ -28,6 +29,7 @@ class Recipe:
 
     steps: int
     learning_rate: float
+    vanilla_learning_rate: float
     momentum: float
     nesterov: bool
     schedule: Literal["constant", "cosine"]
@@ -51,7 +53,8 @@ class Recipe:
 RECIPES = {
     "default": Recipe(
         steps=4000,
-        learning_rate=0.1,
+        learning_rate=0.3,
+        vanilla_learning_rate=0.03,
         momentum=0.9,
         nesterov=True,
         schedule="cosine",
@@ -67,6 +70,7 @@ RECIPES = {
     "tutorial": Recipe(
         steps=10_000,
         learning_rate=0.001,
+        vanilla_learning_rate=0.001,
         momentum=0.0,
         nesterov=False,
         schedule="constant",

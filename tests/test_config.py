@@ -96,6 +96,11 @@ def test_flags_override_the_recipe():
     assert recipe == dataclasses.replace(RECIPES["tutorial"], steps=5, momentum=0.5)
 
 
+def test_the_vanilla_cell_learns_at_a_rate_of_its_own():
+    assert Config(cell="vanilla").training_recipe().learning_rate == RECIPES["default"].vanilla_learning_rate
+    assert Config(cell="vanilla", learning_rate=0.5).training_recipe().learning_rate == 0.5
+
+
 def test_the_tutorial_s_cells_are_tensorflow_s():
     cells = {name: Config(cell=name, recipe="tutorial").build_cell() for name in CELLS}
     assert cells == {

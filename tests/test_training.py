@@ -200,4 +200,4 @@ def test_the_default_recipe_warms_up_clips_and_ends_at_zero():
     assert sizes[0] == 0
     assert sizes[-1] == pytest.approx(0, abs=1e-6)
     # A clipped gradient of norm 1, forever, with Nesterov momentum m: 1 / (1 - m) times the learning rate.
-    assert sizes.max() == pytest.approx(recipe.learning_rate / (1 - recipe.momentum), rel=0.05)
+    assert sizes.max() == pytest.approx(recipe.learning_rate / (1 - recipe.momentum), rel=0.1)

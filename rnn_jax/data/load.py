@@ -52,7 +52,7 @@ def load_dataset(
         return _load_digits()
     if data_dir is None:
         data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    folder = Path(data_dir).expanduser().absolute()
+    folder = Path(data_dir).expanduser().resolve()
     wanted = "mnist" if name == "auto" else name
     try:
         return _load_local(wanted, folder) or _load_published(wanted, folder, notify)

@@ -1,0 +1,116 @@
+"""From a name to data: where they are looked for, what replaces them, and what is an error."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from synthetic import contents, make_arrays, write_archives
+
+from rnn_jax.data import DataError, load_dataset
+from rnn_jax.data.archives import FILES
+
+
+def test_validation_is_the_first_twelfth_of_training(tmp_path):
+    arrays = write_archives(tmp_path, make_arrays(train=60))
+    data = load_dataset("mnist", tmp_path)
+    np.testing.assert_array_equal(data.validation.images, arrays.train_images[:5])
+    np.testing.assert_array_equal(data.validation.labels, arrays.train_labels[:5])
+    np.testing.assert_array_equal(data.train.images, arrays.train_images[5:])
+    np.testing.assert_array_equal(data.train.labels, arrays.train_labels[5:])
+    assert (data.name, data.max_pixel, data.num_classes) == ("mnist", 255, 10)
+
+
+def test_digits_are_a_fixed_stratified_third():
+    from sklearn.datasets import load_digits
+
+    first, second = load_dataset("digits"), load_dataset("digits")
+    assert [len(split.labels) for split in (first.validation, first.train, first.test)] == [99, 1099, 599]
+    assert first.train.images.shape[1:] == (8, 8)
+    assert first.train.images.max() == first.max_pixel == 16
+    np.testing.assert_array_equal(first.test.images, second.test.images)
+    assert np.ptp(np.bincount(first.test.labels)) <= 3
+    everything = np.concatenate([split.images for split in (first.train, first.validation, first.test)])
+    originals = np.asarray(load_digits(return_X_y=True)[0]).astype(np.uint8)
+    assert sorted(map(bytes, everything)) == sorted(map(bytes, originals))
+
+
+def test_auto_is_mnist_if_it_is_there(tmp_path):
+    write_archives(tmp_path, make_arrays())
+    messages = []
+    assert load_dataset("auto", tmp_path, notify=messages.append).name == "mnist"
+    assert not messages
+
+
+def test_auto_is_digits_after_a_warning_that_cannot_be_overlooked(tmp_path):
+    messages = []
+    data = load_dataset("auto", tmp_path / "new", notify=messages.append)
+    assert data.name == "digits"
+    (warning,) = messages
+    assert warning.count("\n") > 10
+    assert max(map(len, warning.splitlines())) > 80
+    for words in ("NOT MNIST", str(tmp_path / "new"), "refused", '"digits"', "--data-dir", *FILES):
+        assert words in warning
+    assert contents(tmp_path) == []
+
+
+def test_the_warning_goes_to_stderr(tmp_path, capsys):
+    load_dataset("auto", tmp_path)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "NOT MNIST" in err
+
+
+def test_auto_does_not_hide_a_damaged_mnist(tmp_path):
+    write_archives(tmp_path, make_arrays())
+    path = tmp_path / FILES[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match="damaged gzip file"):
+        load_dataset("auto", tmp_path)
+
+
+def test_an_unknown_name():
+    with pytest.raises(DataError, match="no data set 'cifar10': choose one of auto, mnist"):
+        load_dataset("cifar10")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist"])
+def test_a_name_is_that_data_set_or_an_error(tmp_path, name):
+    with pytest.raises(DataError, match=f"{name} is not in {tmp_path}, and .* cannot be reached") as caught:
+        load_dataset(name, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("below", ["", "new"])
+def test_a_file_is_no_folder(tmp_path, below):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot read .*file.*: Not a directory"):
+        load_dataset("auto", tmp_path / "file" / below)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    def forbidden(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    # chmod would not forbid anything to root.
+    monkeypatch.setattr(os, "listdir", forbidden)
+    with pytest.raises(DataError, match=f"cannot read {tmp_path}.*: Permission denied"):
+        load_dataset("auto", tmp_path)
+
+
+def test_the_default_folder_is_that_of_tfds(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "set"))
+    write_archives(tmp_path / "set" / "mnist", make_arrays())
+    assert str(tmp_path / "set") in load_dataset("mnist").source
+
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_archives(tmp_path / "tensorflow_datasets", make_arrays())
+    assert str(tmp_path / "tensorflow_datasets") in load_dataset("mnist").source
+
+
+def test_importing_does_not_import_the_slow_libraries():
+    code = "import sys, rnn_jax.data; print({'tensorflow_datasets', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
