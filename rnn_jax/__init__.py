@@ -14,8 +14,9 @@ from rnn_jax.cells import (
     VanillaRNNParams,
     VanillaRNNState,
 )
-from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Stack, bidirectional, stack
-from rnn_jax.regularization import dropout
+from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
+from rnn_jax.lengths import last_output
+from rnn_jax.regularization import dropout, variational_dropout, zoneout
 from rnn_jax.unroll import unroll
 
 __all__ = [
@@ -31,12 +32,17 @@ __all__ = [
     "LayerNormLSTMParams",
     "Peepholes",
     "Recurrent",
+    "Residual",
     "Stack",
     "VanillaRNN",
     "VanillaRNNParams",
     "VanillaRNNState",
     "bidirectional",
     "dropout",
+    "last_output",
+    "residual",
     "stack",
     "unroll",
+    "variational_dropout",
+    "zoneout",
 ]

@@ -31,9 +31,9 @@ class Cell(Protocol):
     Any object with these four members unrolls, stacks and runs both ways. The built-in cells are frozen
     dataclasses registered as static, so that a cell can be an argument of a jitted function.
 
-    A cell with something random in its step has a fifth member, `noise(key, shape, dtype)`, which draws it for all
-    steps and sequences at once: a pytree of arrays that lead with `shape`, (T, *B), or None. `step` then takes one
-    step's share as its last argument; without a key it is called without.
+    A cell with something random in its step has a fifth member, `noise(key, xs)`, which draws it for all steps of
+    xs [T, B, D] at once: a pytree of arrays that lead with T and B. `step` then takes one step's share of it as its
+    last argument, or None where nothing is to be random.
     """
 
     @property
@@ -90,6 +90,17 @@ class Layer(Protocol):
         ...
 
 
+def draw_noise(cell: Cell, key: Array | None, xs: Array) -> Any:
+    """What is random in all steps of xs [T, B, D]; None without a key, and for cells without `noise`."""
+    noise = getattr(cell, "noise", None)
+    return None if key is None or noise is None else noise(key, xs)
+
+
+def take_step(cell: Cell, params: Params, state: State, x: Array, noise: Any) -> tuple[State, Array]:
+    """One step with its share of what `draw_noise` gave."""
+    return cell.step(params, state, x) if noise is None else cell.step(params, state, x, noise)  # type: ignore
+
+
 def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: Any) -> Array:
     """Bernoulli(1 - rate) / (1 - rate): what to multiply by, so that expected values stay. Consumes `key`."""
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
@@ -113,7 +124,7 @@ def check_rate(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
 
 
-def check_step(cell: Cell, params: Params, state: State, x: Array, name: str = "x") -> None:
+def check_step(cell: Cell, params: Params, state: State, x: Array | jax.ShapeDtypeStruct, name: str = "x") -> None:
     """Checks the arguments of one step against what the cell itself would make.
 
     Args:

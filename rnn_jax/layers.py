@@ -1,12 +1,13 @@
 """Layers: a cell over a sequence, both ways at once, and in stacks. All of them follow `base.Layer`."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Cell, Layer, Params, State
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_choice
+from rnn_jax.lengths import last_output, valid_steps, where_valid
 from rnn_jax.unroll import unroll
 
 
@@ -51,10 +52,7 @@ class Recurrent:
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
         """The output after the last step taken, [B, H]; zeros where the length is 0."""
-        if self.reverse or lengths is None:
-            return ys[0 if self.reverse else -1]
-        last = jnp.maximum(jnp.asarray(lengths) - 1, 0)[None, ..., None]
-        return jnp.take_along_axis(ys, last, axis=0)[0]
+        return ys[0] if self.reverse else last_output(ys, lengths)
 
 
 class BothWays(NamedTuple):
@@ -64,18 +62,31 @@ class BothWays(NamedTuple):
     backward: Any
 
 
+Merge: TypeAlias = Literal["concat", "sum", "both"]
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Bidirectional:
-    """Two cells over the same sequence, one from each end (Schuster and Paliwal, 1997). See `bidirectional`."""
+    """Two cells over the same sequence, one from each end. See `bidirectional`."""
 
     forward: Recurrent
     backward: Recurrent
+    _: dataclasses.KW_ONLY
+    merge: Merge = "concat"
+
+    def __post_init__(self) -> None:
+        check_choice("merge", self.merge, get_args(Merge))
+        sizes = self.forward.output_size, self.backward.output_size
+        if self.merge == "sum" and sizes[0] != sizes[1]:
+            raise ValueError(f"a sum needs outputs of equal size, not {sizes[0]} and {sizes[1]}")
 
     @property
     def output_size(self) -> int:
-        """The sum of both directions'."""
-        return self.forward.output_size + self.backward.output_size
+        """The sum of both directions' if they are concatenated, that of each if they are added."""
+        if self.merge == "both":
+            raise ValueError("bidirectional(merge='both') puts out two sequences, and no layer can read two")
+        return self.forward.output_size + (self.backward.output_size if self.merge == "concat" else 0)
 
     def init(self, key: Array, input_size: int) -> BothWays:
         """Draws both cells' parameters. Consumes `key`."""
@@ -94,33 +105,47 @@ class Bidirectional:
         *,
         lengths: Array | None = None,
         key: Array | None = None,
-    ) -> tuple[BothWays, Array]:
-        """Runs both ways: xs [T, B, D] -> (final states, ys [T, B, 2H]), forward outputs first."""
+    ) -> tuple[BothWays, Any]:
+        """Runs both ways: xs [T, B, D] -> (final states, ys as `merge` has them)."""
         forward, backward = state if state is not None else (None, None)
         k_forward, k_backward = (None, None) if key is None else jax.random.split(key)
         forward, ys_forward = self.forward.apply(params.forward, xs, forward, lengths=lengths, key=k_forward)
         backward, ys_backward = self.backward.apply(params.backward, xs, backward, lengths=lengths, key=k_backward)
-        return BothWays(forward, backward), jnp.concatenate([ys_forward, ys_backward], axis=-1)
+        match self.merge:
+            case "concat":
+                ys = jnp.concatenate([ys_forward, ys_backward], axis=-1)
+            case "sum":
+                ys = ys_forward + ys_backward
+            case "both":
+                ys = BothWays(ys_forward, ys_backward)
+        return BothWays(forward, backward), ys
 
-    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
-        """Each direction's output after it has seen the whole sequence, [B, 2H]."""
-        forward, backward = jnp.split(ys, [self.forward.output_size], axis=-1)
+    def final_output(self, ys: Any, lengths: Array | None = None) -> Array:
+        """Each direction's output after it has read the whole sequence, side by side: [B, 2H]."""
+        if self.merge == "sum":
+            raise ValueError("bidirectional(merge='sum') does not tell the directions' final outputs apart")
+        forward, backward = ys if self.merge == "both" else jnp.split(ys, [self.forward.output_size], axis=-1)
         return jnp.concatenate(
             [self.forward.final_output(forward, lengths), self.backward.final_output(backward, lengths)], axis=-1
         )
 
 
-def bidirectional(cell: Cell, backward: Cell | None = None) -> Bidirectional:
-    """Reads the sequence both ways and concatenates the outputs, forward first.
+def bidirectional(cell: Cell, backward: Cell | None = None, *, merge: Merge = "concat") -> Bidirectional:
+    """Reads the sequence both ways (Schuster and Paliwal, 1997).
 
     Args:
       cell: the cell that reads from the start.
       backward: the cell that reads from the end; None for one equal to `cell`. Each has parameters of its own.
+      merge: what to put out at each step: "concat", both outputs side by side, forward first; "sum", their sum;
+        "both", the two sequences apart, as `BothWays(forward, backward)`.
 
     Returns:
-      A layer whose outputs at step t have seen steps 0..t (forward half) and t..T-1 (backward half).
+      A layer whose outputs at step t have seen steps 0..t (forward) and t..T-1 (backward).
+
+    Raises:
+      ValueError: for an unknown merge, or a sum of outputs of different sizes.
     """
-    return Bidirectional(Recurrent(cell), Recurrent(backward or cell, reverse=True))
+    return Bidirectional(Recurrent(cell), Recurrent(backward or cell, reverse=True), merge=merge)
 
 
 @jax.tree_util.register_static
@@ -137,9 +162,9 @@ class Stack:
 
     def init(self, key: Array, input_size: int) -> tuple[Params, ...]:
         """Draws the parameters of each layer, bottom first. Consumes `key`."""
-        input_sizes = [input_size, *(layer.output_size for layer in self.layers)]
+        input_sizes = [input_size, *(layer.output_size for layer in self.layers[:-1])]
         keys = jax.random.split(key, len(self.layers))
-        return tuple(layer.init(k, n) for layer, k, n in zip(self.layers, keys, input_sizes, strict=False))
+        return tuple(layer.init(k, n) for layer, k, n in zip(self.layers, keys, input_sizes, strict=True))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> tuple[State, ...]:
         """Each layer's, bottom first."""
@@ -193,3 +218,64 @@ def stack(*layers: Cell | Layer) -> Stack:
 def as_layer(cell_or_layer: Cell | Layer) -> Layer:
     """The layer itself, or for a cell the layer that runs it forwards."""
     return Recurrent(cell_or_layer) if hasattr(cell_or_layer, "step") else cell_or_layer  # type: ignore
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerWrapper:
+    """What wrappers of a layer share: all but `apply` is the layer's."""
+
+    layer: Layer
+
+    @property
+    def output_size(self) -> int:
+        """The layer's."""
+        return self.layer.output_size
+
+    def init(self, key: Array, input_size: int) -> Params:
+        """Draws the layer's parameters. Consumes `key`."""
+        return self.layer.init(key, input_size)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
+        """The layer's."""
+        return self.layer.initial_state(batch_shape, dtype)
+
+    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
+        """The layer's."""
+        return self.layer.final_output(ys, lengths)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Residual(LayerWrapper):
+    """A layer whose inputs are added to its outputs. See `residual`."""
+
+    def init(self, key: Array, input_size: int) -> Params:
+        """Draws the layer's parameters; raises `ValueError` if inputs and outputs differ in size. Consumes `key`."""
+        if input_size != self.output_size:
+            raise ValueError(f"a residual connection needs inputs of size {self.output_size}, not {input_size}")
+        return self.layer.init(key, input_size)
+
+    def apply(
+        self,
+        params: Params,
+        xs: Array,
+        state: State | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[State, Array]:
+        """Runs the layer and adds its inputs: xs [T, B, D] -> (final state, ys [T, B, D])."""
+        state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=key)
+        if lengths is not None:
+            xs = where_valid(valid_steps(lengths, len(xs), xs.shape[1:-1]), xs, 0)
+        return state, xs + ys
+
+
+def residual(layer: Cell | Layer) -> Residual:
+    """Adds a layer's inputs to its outputs: y' = x + y (He et al., 2016; TensorFlow's ResidualWrapper).
+
+    Args:
+      layer: any layer whose outputs are as large as its inputs, checked by `init`; a cell stands for the layer that
+        runs it forwards.
+    """
+    return Residual(as_layer(layer))

@@ -1,34 +1,25 @@
-"""Regularizers: wrappers that take a layer and return a layer. All randomness comes from the `key` given to `apply`."""
+"""Regularizers: wrappers that take a cell and return a cell, or take a layer and return a layer.
+
+All randomness comes from the `key` given to `unroll` or `apply`, and is drawn outside the scan. Without a key nothing
+is random.
+"""
 
 import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from rnn_jax.base import Array, Cell, Layer, Params, State, check_rate, dropout_mask
-from rnn_jax.layers import as_layer
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_rate, draw_noise, dropout_mask, take_step
+from rnn_jax.layers import LayerWrapper, as_layer
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Dropout:
+class Dropout(LayerWrapper):
     """A layer whose outputs are dropped at random. See `dropout`."""
 
-    layer: Layer
     rate: float
-
-    @property
-    def output_size(self) -> int:
-        """The layer's."""
-        return self.layer.output_size
-
-    def init(self, key: Array, input_size: int) -> Params:
-        """Draws the layer's parameters. Consumes `key`."""
-        return self.layer.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
-        """The layer's."""
-        return self.layer.initial_state(batch_shape, dtype)
 
     def apply(
         self,
@@ -45,10 +36,6 @@ class Dropout:
         k_layer, k_mask = jax.random.split(key)
         state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=k_layer)
         return state, ys * dropout_mask(k_mask, self.rate, ys.shape, ys.dtype)
-
-    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
-        """The layer's."""
-        return self.layer.final_output(ys, lengths)
 
 
 def dropout(layer: Cell | Layer, rate: float) -> Dropout:
@@ -67,3 +54,142 @@ def dropout(layer: Cell | Layer, rate: float) -> Dropout:
     """
     check_rate("rate", rate)
     return Dropout(as_layer(layer), rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class _CellWrapper:
+    """What wrappers of a cell share: all but `noise` and `step` is the cell's."""
+
+    cell: Cell
+
+    @property
+    def output_size(self) -> int:
+        """The cell's."""
+        return self.cell.output_size
+
+    def init(self, key: Array, input_size: int) -> Params:
+        """Draws the cell's parameters. Consumes `key`."""
+        return self.cell.init(key, input_size)
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
+        """The cell's."""
+        return self.cell.initial_state(batch_shape, dtype)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class VariationalDropout(_CellWrapper):
+    """A cell with dropout by one mask in time. See `variational_dropout`."""
+
+    inputs: float
+    states: float
+    outputs: float
+
+    def noise(self, key: Array, xs: Array) -> tuple[Any, tuple[Array, Array, Array]]:
+        """Draws the masks of each sequence, repeated in time, and the cell's own noise. Consumes `key`."""
+        k_cell, k_inputs, k_states, k_outputs = jax.random.split(key, 4)
+        num_steps, *batch_shape, input_size = xs.shape
+        h_size = _h(jax.eval_shape(lambda: self.initial_state())).shape[-1]
+
+        def mask(key: Array, rate: float, size: int) -> Array:
+            once = dropout_mask(key, rate, (*batch_shape, size), xs.dtype)
+            return jnp.broadcast_to(once, (num_steps, *once.shape))
+
+        masks = (
+            mask(k_inputs, self.inputs, input_size),
+            mask(k_states, self.states, h_size),
+            mask(k_outputs, self.outputs, self.output_size),
+        )
+        return draw_noise(self.cell, k_cell, xs), masks
+
+    def step(self, params: Params, state: State, x: Array, noise: Any = None) -> tuple[State, Array]:
+        """Takes one step of the cell between the masks: x [B, D] -> (state, y' [B, H])."""
+        if noise is None:
+            return self.cell.step(params, state, x)
+        cell_noise, (m_x, m_h, m_y) = noise
+        state, y = take_step(self.cell, params, state, x * m_x, cell_noise)
+        return state._replace(h=state.h * m_h), y * m_y
+
+
+def variational_dropout(
+    cell: Cell, *, inputs: float = 0.0, states: float = 0.0, outputs: float = 0.0
+) -> VariationalDropout:
+    """Drops the same elements at every step of a sequence (Gal and Ghahramani, 2016, arXiv:1512.05287).
+
+        (state', y) = step(state, x m_x)
+        h' <- h' m_h,    y <- y m_y,    each m ~ Bernoulli(1 - rate) / (1 - rate), one for each sequence
+
+    As in TensorFlow's DropoutWrapper, what is dropped of the state is h on its way to the next step, never an LSTM's
+    memory c. Without a key nothing is dropped.
+
+    Args:
+      cell: a cell whose state has a field `h`.
+      inputs: rate for the inputs, from 0 up to but not including 1.
+      states: rate for h.
+      outputs: rate for the outputs.
+
+    Raises:
+      ValueError: for a rate outside that range, or a cell without h in its state.
+    """
+    for name, rate in (("inputs", inputs), ("states", states), ("outputs", outputs)):
+        check_rate(name, rate)
+    _h(jax.eval_shape(lambda: cell.initial_state()))
+    return VariationalDropout(cell, inputs, states, outputs)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Zoneout(_CellWrapper):
+    """A cell whose state is kept at random. See `zoneout`."""
+
+    rates: tuple[tuple[str, float], ...]
+
+    def noise(self, key: Array, xs: Array) -> tuple[Any, dict[str, Array]]:
+        """Draws which elements are kept, at every step anew, and the cell's own noise. Consumes `key`."""
+        k_cell, *keys = jax.random.split(key, 1 + len(self.rates))
+        like = jax.eval_shape(lambda: self.initial_state(xs.shape[:-1]))
+        kept = {
+            name: jax.random.bernoulli(k, rate, getattr(like, name).shape).astype(xs.dtype)
+            for k, (name, rate) in zip(keys, self.rates, strict=True)
+        }
+        return draw_noise(self.cell, k_cell, xs), kept
+
+    def step(self, params: Params, state: State, x: Array, noise: Any = None) -> tuple[State, Array]:
+        """Takes one step and keeps a part of the old state: x [B, D] -> (state, h [B, H])."""
+        cell_noise, d = (None, dict(self.rates)) if noise is None else noise
+        new_state, _ = take_step(self.cell, params, state, x, cell_noise)
+        for name in d:
+            old, new = getattr(state, name), getattr(new_state, name)
+            new_state = new_state._replace(**{name: d[name] * old + (1 - d[name]) * new})
+        return new_state, new_state.h
+
+
+def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Zoneout:
+    """Keeps elements of the state as they were, at random (Krueger et al., 2017, arXiv:1606.01305).
+
+        h' <- d h + (1 - d) h',    d ~ Bernoulli(rate), fresh for every element and step;    the same for c
+
+    Without a key, d is the rate itself: the expected value. The output is the h that the state keeps.
+
+    Args:
+      cell: a cell whose output is the field `h` of its state.
+      h: rate at which elements of h are kept, from 0 up to but not including 1.
+      c: the same for the memory of an LSTM.
+
+    Raises:
+      ValueError: for a rate outside that range, or a cell without h (or, for a rate above 0, c) in its state.
+    """
+    like = jax.eval_shape(lambda: cell.initial_state())
+    _h(like)
+    if c and not hasattr(like, "c"):
+        raise ValueError(f"zoneout on c needs a cell with c in its state, not {cell}")
+    for name, rate in (("h", h), ("c", c)):
+        check_rate(name, rate)
+    return Zoneout(cell, tuple((name, rate) for name, rate in (("h", h), ("c", c)) if rate))
+
+
+def _h(state: State) -> Any:
+    """The field h of a state; raises `ValueError` if there is none."""
+    if not hasattr(state, "h"):
+        raise ValueError(f"the regularizer needs a cell with a field h in its state, not {type(state).__name__}")
+    return state.h

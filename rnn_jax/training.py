@@ -124,8 +124,8 @@ def evaluate(classifier: Classifier, params: Params, data: Split, *, max_pixel: 
     """
 
     def one(example: Split) -> Metrics:
-        logits = classifier.apply(params, rows_in_time(example.images, max_pixel))
-        return classification_metrics(logits, example.labels)
+        logits = classifier.apply(params, rows_in_time(jnp.asarray(example.images), max_pixel))
+        return classification_metrics(logits, jnp.asarray(example.labels))
 
     return jax.tree.map(jnp.mean, lax.map(one, data, batch_size=batch_size))
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnn_jax.base import Array, Cell, Params, State, check_step
+from rnn_jax.base import Array, Cell, Params, State, check_step, draw_noise, take_step
+from rnn_jax.lengths import valid_steps, where_valid
 
 
 def unroll(
@@ -56,46 +57,21 @@ def unroll(
     check_step(cell, params, state, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), name="xs")
 
     # The noise of all steps is drawn at once: random bits cost less in bulk than inside the scan.
-    draw = getattr(cell, "noise", None)
-    noise = None if key is None or draw is None else draw(key, xs.shape[:-1], xs.dtype)
+    noise = draw_noise(cell, key, xs)
 
     def step(state: State, inputs: tuple[Array, Any]) -> tuple[State, Array]:
-        x, noise = inputs
-        return cell.step(params, state, x) if noise is None else cell.step(params, state, x, noise)  # type: ignore
+        return take_step(cell, params, state, *inputs)
 
     if lengths is None:
         return lax.scan(step, state, (xs, noise), reverse=reverse)
 
-    valid = _valid_steps(lengths, len(xs), batch_shape)
+    valid = valid_steps(lengths, len(xs), batch_shape)
 
     def masked_step(state: State, inputs: tuple[Array, Any, Array]) -> tuple[State, Array]:
         x, noise, valid = inputs
         new_state, y = step(state, (x, noise))
-        state = jax.tree.map(lambda new, old: _where(valid, new, old), new_state, state)
-        return state, _where(valid, y, 0)
+        state = jax.tree.map(lambda new, old: where_valid(valid, new, old), new_state, state)
+        return state, where_valid(valid, y, 0)
 
     # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
-    return lax.scan(masked_step, state, (_where(valid, xs, 0), noise, valid), reverse=reverse)
-
-
-def _valid_steps(lengths: Array, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
-    """Whether each step of each sequence is valid: lengths [B] -> bool [T, B].
-
-    Raises:
-      ValueError: if `lengths` are not whole numbers, not one for each sequence or, where their values are known
-        (outside `jit`), not from 0 to T.
-    """
-    lengths = jnp.asarray(lengths)
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"lengths has dtype {lengths.dtype}, but needs an integer one")
-    if lengths.shape != batch_shape:
-        raise ValueError(f"lengths has shape {lengths.shape}, but needs {batch_shape}, one for each sequence")
-    if not isinstance(lengths, jax.core.Tracer) and jnp.any((lengths < 0) | (lengths > num_steps)):
-        raise ValueError(f"lengths must be from 0 to {num_steps}, the steps of xs, not {lengths.tolist()}")
-    steps = jnp.arange(num_steps).reshape(-1, *(1 for _ in batch_shape))
-    return steps < lengths
-
-
-def _where(valid: Array, new: Array, old: Array | int) -> Array:
-    """`where` with a mask over the leading axes."""
-    return jnp.where(valid.reshape(*valid.shape, *(1 for _ in range(new.ndim - valid.ndim))), new, old)
+    return lax.scan(masked_step, state, (where_valid(valid, xs, 0), noise, valid), reverse=reverse)

@@ -24,6 +24,6 @@ CELLS = {
 }
 
 
-@pytest.fixture(params=CELLS.values(), ids=CELLS.keys())
+@pytest.fixture(params=list(CELLS.values()), ids=list(CELLS))
 def cell(request):
     return request.param

@@ -18,7 +18,7 @@ NETS = {
 }
 
 
-@pytest.fixture(params=NETS.values(), ids=NETS.keys())
+@pytest.fixture(params=list(NETS.values()), ids=list(NETS))
 def net(request):
     return request.param
 
@@ -93,37 +93,59 @@ def test_an_empty_stack_is_refused():
         rnn.stack()
 
 
-# --- dropout ---
+def test_last_output_is_at_the_last_valid_step():
+    ys = jnp.arange(1.0, 1 + T * B * 2).reshape(T, B, 2)
+    np.testing.assert_array_equal(rnn.last_output(ys, LENGTHS), [ys[4, 0], [0, 0], ys[1, 2]])
+    np.testing.assert_array_equal(rnn.last_output(ys), ys[-1])
+    with pytest.raises(ValueError, match=r"lengths has shape \(2,\), but needs \(3,\)"):
+        rnn.last_output(ys, jnp.array([1, 2]))
 
 
-def test_dropout_without_a_key_does_nothing():
-    net, plain = rnn.dropout(rnn.LSTM(4), 0.5), rnn.Recurrent(rnn.LSTM(4))
+# --- merging directions ---
+
+
+def test_ways_to_merge_the_directions():
+    concat, total, both = (rnn.bidirectional(rnn.GRU(4), merge=merge) for merge in ("concat", "sum", "both"))
+    params, xs = draw_params(concat), draw_inputs(T, B)
+    _, ys = both.apply(params, xs, lengths=LENGTHS)
+    assert isinstance(ys, rnn.BothWays)
+    assert_close(concat.apply(params, xs, lengths=LENGTHS)[1], jnp.concatenate(ys, axis=-1))
+    assert_close(total.apply(params, xs, lengths=LENGTHS)[1], ys.forward + ys.backward)
+    assert (concat.output_size, total.output_size) == (8, 4)
+    expected = concat.final_output(jnp.concatenate(ys, axis=-1), LENGTHS)
+    assert_close(both.final_output(ys, LENGTHS), expected)
+
+
+def test_what_cannot_be_merged_is_refused():
+    with pytest.raises(ValueError, match="merge must be one of concat, sum, both"):
+        rnn.bidirectional(rnn.GRU(4), merge="mean")  # type: ignore
+    with pytest.raises(ValueError, match="outputs of equal size, not 4 and 2"):
+        rnn.bidirectional(rnn.GRU(4), rnn.GRU(2), merge="sum")
+    with pytest.raises(ValueError, match="no layer can read two"):
+        rnn.stack(rnn.bidirectional(rnn.GRU(4), merge="both"), rnn.GRU(4)).init(jax.random.key(0), INPUT_SIZE)
+    with pytest.raises(ValueError, match="does not tell the directions' final outputs apart"):
+        rnn.bidirectional(rnn.GRU(4), merge="sum").final_output(jnp.ones((T, B, 4)))
+
+
+# --- residual connections ---
+
+
+def test_a_residual_layer_adds_its_inputs():
+    net = rnn.residual(rnn.bidirectional(rnn.GRU(INPUT_SIZE), merge="sum"))
     params, xs = draw_params(net), draw_inputs(T, B)
-    assert_close(net.apply(params, xs), plain.apply(params, xs), atol=0, rtol=0)
+    state, ys = net.layer.apply(params, xs)
+    assert_close(net.apply(params, xs), (state, xs + ys))
+    assert net.output_size == INPUT_SIZE
 
 
-def test_dropout_drops_its_rate_and_keeps_the_mean():
-    net, plain = rnn.dropout(rnn.LSTM(4), 0.25), rnn.Recurrent(rnn.LSTM(4))
-    params, xs = draw_params(net), draw_inputs(100, 50)
-    state, ys = net.apply(params, xs, key=jax.random.key(0))
-    plain_state, plain_ys = plain.apply(params, xs)
-    assert_close(state, plain_state, atol=0, rtol=0)
-    dropped = np.asarray(ys == 0)
-    assert abs(dropped.mean() - 0.25) < 0.01
-    assert_close(ys[~dropped], plain_ys[~dropped] / 0.75)
-
-
-def test_each_layer_of_a_stack_drops_by_a_key_of_its_own():
-    net = rnn.stack(*[rnn.dropout(rnn.LSTM(4), 0.5)] * 2)
+def test_padding_does_not_pass_a_residual_layer():
+    net = rnn.residual(rnn.GRU(INPUT_SIZE))
     params, xs = draw_params(net), draw_inputs(T, B)
-    first, again, other = (net.apply(params, xs, key=jax.random.key(seed))[1] for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-    bottom_only = rnn.stack(rnn.dropout(rnn.LSTM(4), 0.5), rnn.LSTM(4)).apply(params, xs, key=jax.random.key(0))[1]
-    kept = np.asarray(first != 0)
-    assert_close(first[kept], 2 * bottom_only[kept])
+    _, ys = net.apply(params, xs.at[2:, 2].set(jnp.nan), lengths=LENGTHS)
+    assert_close(ys[:2, 2], net.apply(params, xs[:2, 2])[1])
+    assert not ys[2:, 2].any()
 
 
-def test_a_rate_of_one_is_refused():
-    with pytest.raises(ValueError, match="rate must be at least 0 and below 1"):
-        rnn.dropout(rnn.LSTM(4), 1.0)
+def test_a_residual_layer_needs_inputs_of_its_own_size():
+    with pytest.raises(ValueError, match="needs inputs of size 4, not 3"):
+        rnn.residual(rnn.GRU(4)).init(jax.random.key(0), INPUT_SIZE)

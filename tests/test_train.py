@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import train
@@ -20,9 +21,9 @@ def run_here(monkeypatch, capsys, *argv):
 
 
 def test_a_process_trains_reports_and_leaves_its_curve(tmp_path):
-    argv = "--cell gru --bidirectional --dataset digits --steps 210 --hidden-size 16 --output-dir".split()
+    argv = ["--cell", "gru", "--bidirectional", "--dataset", "digits", "--steps", "210", "--hidden-size", "16"]
     process = subprocess.run(
-        [sys.executable, "train.py", *argv, tmp_path / "run"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "train.py", *argv, "--output-dir", tmp_path / "run"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
@@ -88,7 +89,7 @@ def test_the_curve_shows_what_it_was_given(tmp_path):
     figure = training_curve(history, "A title")
     loss_axes, accuracy_axes = figure.axes
     assert figure.get_suptitle() == "A title"
-    assert loss_axes.lines[0].get_xydata().tolist() == [[1, 2.3], [50, 1.5]]
-    assert accuracy_axes.lines[0].get_xydata().tolist() == [[1, 12.5], [50, 50]]
+    assert np.asarray(loss_axes.lines[0].get_xydata()).tolist() == [[1, 2.3], [50, 1.5]]
+    assert np.asarray(accuracy_axes.lines[0].get_xydata()).tolist() == [[1, 12.5], [50, 50]]
     save_history(tmp_path, history, "A title")
     assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == ["1,2.3,0.125", "50,1.5,0.5"]

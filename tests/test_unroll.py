@@ -178,7 +178,7 @@ def test_a_user_s_cell_gets_everything_for_nothing():
     assert not final[1].any()
 
     net = rnn.stack(rnn.bidirectional(cell), rnn.dropout(cell, 0.5))
-    states, ys = net.apply(draw_params(net), xs, lengths=lengths, key=jax.random.key(0))
+    _, ys = net.apply(draw_params(net), xs, lengths=lengths, key=jax.random.key(0))
     assert ys.shape == (T, B, 4)
 
 

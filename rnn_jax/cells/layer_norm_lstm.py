@@ -76,11 +76,11 @@ class LayerNormLSTM:
         zeros = jnp.zeros((*batch_shape, self.hidden_size), dtype)
         return LSTMState(h=zeros, c=zeros)
 
-    def noise(self, key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array | None:
-        """Draws m for steps and sequences of `shape` (T, *B): [T, B, H]. Consumes `key`."""
+    def noise(self, key: Array, xs: Array) -> Array | None:
+        """Draws m for all steps of xs [T, B, D]: [T, B, H], or None at a rate of 0. Consumes `key`."""
         if not self.recurrent_dropout:
             return None
-        return dropout_mask(key, self.recurrent_dropout, (*shape, self.hidden_size), dtype)
+        return dropout_mask(key, self.recurrent_dropout, (*xs.shape[:-1], self.hidden_size), xs.dtype)
 
     def step(
         self, params: LayerNormLSTMParams, state: LSTMState, x: Array, m: Array | None = None

@@ -1,0 +1,54 @@
+"""Sequences of unequal lengths in one array: which steps are valid, and what was put out at the last of them."""
+
+import jax
+import jax.core
+import jax.numpy as jnp
+
+from rnn_jax.base import Array
+
+
+def valid_steps(lengths: Array, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
+    """Whether each step of each sequence is valid: lengths [B] -> bool [T, B].
+
+    Args:
+      lengths: how many steps of each sequence are valid, whole numbers from 0 to T.
+      num_steps: T.
+      batch_shape: B, to check `lengths` against.
+
+    Raises:
+      ValueError: if `lengths` are not whole numbers, not one for each sequence or, where their values are known
+        (outside `jit`), not from 0 to T.
+    """
+    lengths = jnp.asarray(lengths)
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths has dtype {lengths.dtype}, but needs an integer one")
+    if lengths.shape != batch_shape:
+        raise ValueError(f"lengths has shape {lengths.shape}, but needs {batch_shape}, one for each sequence")
+    if not isinstance(lengths, jax.core.Tracer) and jnp.any((lengths < 0) | (lengths > num_steps)):
+        raise ValueError(f"lengths must be from 0 to {num_steps}, the steps of xs, not {lengths.tolist()}")
+    return jnp.arange(num_steps).reshape(-1, *(1 for _ in batch_shape)) < lengths
+
+
+def where_valid(valid: Array, new: Array, old: Array | int) -> Array:
+    """Takes `new` where a mask over its leading axes is true, `old` elsewhere."""
+    return jnp.where(valid.reshape(*valid.shape, *(1 for _ in range(new.ndim - valid.ndim))), new, old)
+
+
+def last_output(ys: Array, lengths: Array | None = None) -> Array:
+    """The outputs at each sequence's last valid step.
+
+    Args:
+      ys: outputs, [T, B, H].
+      lengths: [B], from 0 to T; None if all steps are valid.
+
+    Returns:
+      [B, H]; zeros where the length is 0.
+
+    Raises:
+      ValueError: for `lengths` that do not fit `ys`, see `valid_steps`.
+    """
+    if lengths is None:
+        return ys[-1]
+    last = valid_steps(lengths, len(ys), ys.shape[1:-1]).sum(axis=0) - 1
+    picked = jnp.take_along_axis(ys, jnp.maximum(last, 0)[None, ..., None], axis=0)[0]
+    return where_valid(last >= 0, picked, 0)
