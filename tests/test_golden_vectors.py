@@ -37,7 +37,6 @@ NETWORKS = {
         "lstm_projection": rnn.LSTM(4, projection_size=3, projection_clip=0.4),
         "lstm_cell_clip": rnn.LSTM(4, cell_clip=0.5),
         "lstm_everything": everything,
-        "lstm_everything_ragged": everything,
         "lstm_everything_bidirectional": rnn.bidirectional(everything),
         "layer_norm_lstm": rnn.LayerNormLSTM(4),
         "layer_norm_lstm_one_step": rnn.LayerNormLSTM(7),

@@ -14,11 +14,11 @@
 {'weight_ih_l0': (12, 3), 'weight_hh_l0': (12, 4), 'bias_ih_l0': (12,), 'bias_hh_l0': (12,)}
 >>> params = from_torch(cell, weights)
 
-The first argument is a cell, or a layer built of cells: `bidirectional`, `stack` and `dropout` of them. It decides
-what the weights must be, and a mismatch is a `ValueError` that names it. So is everything that one side has and the
-other lacks: a conversion that succeeds computes the same function, and `from_x(net, to_x(net, params))` gives `params`
-back. Options of a framework's layer that leave no trace in its weights, such as another activation, are the caller's
-to compare. Parameters come in the dtype of the weights, float64 only where JAX has it enabled, and share no memory
+The first argument is a cell, or a layer built of cells: `bidirectional` and `stack` of them. It decides what the
+weights must be, and a mismatch is a `ValueError` that names it. So is everything that one side has and the other lacks.
+`from_x(net, to_x(net, params))` gives `params` back. What leaves no trace in a layer's weights is the caller's to
+compare: the activation, the order of reading, and wrappers such as `dropout`, `zoneout` and `residual`, which are
+looked through. Parameters come in the dtype of the weights, float64 only where JAX has it enabled, and share no memory
 with them.
 """
 

@@ -58,9 +58,9 @@ def from_flax(cell: Cell | Layer, params: Any) -> Params:
     Args:
       cell: a cell or a layer.
       params: nested dicts, module -> `kernel` or `bias` -> array: linen's `variables` or its "params", or
-        `nnx.to_pure_dict(nnx.state(module, nnx.Param))`. The dict of `RNN` is taken for that of its cell and the
-        dict of `Bidirectional` for `bidirectional`; for `stack`, a list (or a dict with the keys 0, 1, ...) of one
-        for each layer, bottom first.
+        `nnx.state(module, nnx.Param)`, as it is or as a pure dict. The dict of `RNN` is taken for that of its cell
+        and the dict of `Bidirectional` for `bidirectional`; for `stack`, a list (or a dict with the keys 0, 1, ...)
+        of one for each layer, bottom first.
 
     Raises:
       ValueError: for a cell that Flax lacks (with peepholes, projection or clips, reset before the product, or layer
@@ -112,6 +112,8 @@ def _at(params: Any, place: Place) -> Any:
             params = params[step]
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"params{path[:k]} has no {step!r}, which {place.cell} needs") from error
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params{path} is {type(params).__name__}, but {place.cell} needs a dict")
     return params.get("cell", params)
 
 

@@ -18,8 +18,8 @@ from rnn_jax.cells import (
     VanillaRNN,
     VanillaRNNParams,
 )
-from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Stack
-from rnn_jax.regularization import Dropout
+from rnn_jax.layers import Bidirectional, BothWays, LayerWrapper, Recurrent, Stack
+from rnn_jax.regularization import VariationalDropout, Zoneout
 
 Shape: TypeAlias = tuple[int | str, ...]
 
@@ -42,14 +42,18 @@ class Place(NamedTuple):
 
 
 def places(net: Cell | Layer) -> list[Place]:
-    """The cells of a network, bottom first, forward before backward. A stack within a stack is as if unpacked."""
+    """The cells of a network, bottom first, forward before backward.
+
+    Wrappers, which have no parameters, are as if taken off, and a stack within a stack as if unpacked.
+    """
     match net:
-        case Dropout():
+        case LayerWrapper():
             return places(net.layer)
-        case Recurrent():
-            return [Place(net.cell, None, None)]
+        case Recurrent() | VariationalDropout() | Zoneout():
+            return places(net.cell)
         case Bidirectional():
-            return [Place(net.forward.cell, None, "forward"), Place(net.backward.cell, None, "backward")]
+            (forward,), (backward,) = places(net.forward), places(net.backward)
+            return [forward._replace(direction="forward"), backward._replace(direction="backward")]
         case Stack():
             levels = [level for layer in net.layers for level in _levels(places(layer))]
             return [place._replace(layer=k) for k, level in enumerate(levels) for place in level]
@@ -77,7 +81,7 @@ def assemble(net: Cell | Layer, parts: Iterable[Params]) -> Params:
 
     def build(net: Any) -> Params:
         match net:
-            case Dropout():
+            case LayerWrapper():
                 return build(net.layer)
             case Bidirectional():
                 return BothWays(build(net.forward), build(net.backward))
@@ -104,17 +108,15 @@ def take_apart(net: Cell | Layer, params: Params) -> list[Any]:
 
 def _check_params(net: Cell | Layer, params: Params) -> None:
     """Compares structure and shapes with those that the network itself would make."""
-
-    def like(input_size: int) -> Params:
-        return jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(lambda: jax.random.key(0)))
-
-    if jax.tree.structure(params) != jax.tree.structure(like(1)):
-        raise ValueError(
-            f"params has the structure {jax.tree.structure(params)}, but {net} needs {jax.tree.structure(like(1))}"
-        )
-    # The first array of a network is its first cell's w_x [D, ·].
     arrays = jax.tree.leaves(params)
-    for (path, needed), array in zip(jax.tree.leaves_with_path(like(len(arrays[0]))), arrays, strict=True):
+    # The first array of a network is its first cell's w_x [D, ·].
+    input_size = next((len(array) for array in arrays if np.ndim(array)), 1)
+    like = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(lambda: jax.random.key(0)))
+    if jax.tree.structure(params) != jax.tree.structure(like):
+        raise ValueError(
+            f"params has the structure {jax.tree.structure(params)}, but {net} needs {jax.tree.structure(like)}"
+        )
+    for (path, needed), array in zip(jax.tree.leaves_with_path(like), arrays, strict=True):
         if np.shape(array) != needed.shape:
             where = "params" + jax.tree_util.keystr(path)
             raise ValueError(f"{where} has shape {np.shape(array)}, but {net} needs {needed.shape}")

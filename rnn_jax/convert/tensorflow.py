@@ -45,21 +45,15 @@ def from_tf(cell: Cell | Layer, variables: Mapping[str, Any], forget_bias: float
       ValueError: for a cell that TensorFlow lacks (a GRU with reset_after); for variables missing, not needed, of the
         wrong shape or given twice; for layers that do not fit on each other.
     """
-    found: dict[tuple[int, str | None], dict[str, Any]] = {}
+    found: dict[tuple[int, str | None], dict[str, Any]] = {_where(place): {} for place in places(cell)}
     for full_name, value in variables.items():
         where, name = _parse(full_name)
-        if name in found.setdefault(where, {}):
+        if where not in found:
+            raise ValueError(f"{cell} has no place for {full_name}")
+        if name in found[where]:
             raise ValueError(f"{full_name} is a second {name} of the same cell: give the variables of one network only")
         found[where][name] = value
-
-    def read(place: Place) -> Params:
-        return _read(place.cell, found.pop(_where(place), {}), forget_bias)
-
-    parts = [read(place) for place in places(cell)]
-    if found:
-        names = [name for name in variables if _parse(name)[0] in found]
-        raise ValueError(f"{cell} has no place for {', '.join(names)}")
-    return assemble(cell, parts)
+    return assemble(cell, [_read(place, found[_where(place)], forget_bias) for place in places(cell)])
 
 
 def to_tf(cell: Cell | Layer, params: Params, forget_bias: float = 1.0) -> dict[str, np.ndarray]:
@@ -81,7 +75,7 @@ def to_tf(cell: Cell | Layer, params: Params, forget_bias: float = 1.0) -> dict[
 
 
 def _parse(full_name: str) -> tuple[tuple[int, str | None], str]:
-    """Splits a variable's name into what says where its cell is, (layer, fw or bw), and its name in the cell."""
+    """`rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel:0` -> ((layer 1, direction None), "gates/kernel")."""
     *scopes, name = full_name.removesuffix(":0").split("/")
     if scopes and scopes[-1] in _INNER_SCOPES:
         name = f"{scopes.pop()}/{name}"
@@ -141,9 +135,10 @@ def _shapes(cell: Any) -> dict[str, Shape]:
             return shapes
 
 
-def _read(cell: Any, variables: Mapping[str, Any], forget_bias: float) -> Params:
+def _read(place: Place, variables: Mapping[str, Any], forget_bias: float) -> Params:
     """The parameters of one cell."""
-    v = take(variables, _shapes(cell), cell)
+    cell: Any = place.cell
+    v = take(variables, _shapes(cell), f"{_scope(place)} {cell}".lstrip())
     H, R = cell.hidden_size, cell.output_size
     match cell:
         case VanillaRNN():

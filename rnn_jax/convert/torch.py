@@ -32,6 +32,7 @@ from rnn_jax.convert.networks import (
     take,
     take_apart,
 )
+from rnn_jax.layers import LayerWrapper, Residual, Stack
 
 
 def from_torch(cell: Cell | Layer, state_dict: Mapping[str, Any], suffix: str = "l0") -> Params:
@@ -46,11 +47,11 @@ def from_torch(cell: Cell | Layer, state_dict: Mapping[str, Any], suffix: str = 
 
     Raises:
       ValueError: for a cell that PyTorch lacks (with peepholes or clips, reset before the product, or layer
-        normalization) or a network of unequal layers; for names missing, unexpected or of the wrong shape; for layers
-        that do not fit on each other.
+        normalization) or a network of unequal or residual layers; for names missing, unexpected or of the wrong
+        shape; for layers that do not fit on each other.
     """
     found = places(cell)
-    suffixes = _suffixes(found, suffix)
+    suffixes = _suffixes(cell, suffix)
     strange = [name for name in state_dict if _suffix(name) not in suffixes]
     if strange and not _alone(found):
         raise ValueError(f"{cell} has no place for {', '.join(strange)}")
@@ -64,7 +65,7 @@ def to_torch(cell: Cell | Layer, params: Params, suffix: str = "l0") -> dict[str
       ValueError: for what PyTorch lacks, as in `from_torch`, or parameters that are not the cell's.
     """
     found = places(cell)
-    parts = zip(found, take_apart(cell, params), _suffixes(found, suffix), strict=True)
+    parts = zip(found, take_apart(cell, params), _suffixes(cell, suffix), strict=True)
     return {name: value for place, part, s in parts for name, value in _write(place.cell, part, s).items()}
 
 
@@ -73,17 +74,31 @@ def _alone(found: list[Place]) -> bool:
     return all(place.layer is None and place.direction is None for place in found)
 
 
-def _suffixes(found: list[Place], suffix: str) -> list[str]:
+def _suffixes(net: Cell | Layer, suffix: str) -> list[str]:
     """The suffix of each place of a network: `suffix` itself, if it is one cell alone."""
+    found = places(net)
     if _alone(found):
         return [suffix]
     kinds = {
-        (type(p.cell), tuple(_shapes(p.cell).values()), getattr(p.cell, "activation", None), p.direction is None)
+        (type(p.cell), tuple(_shapes(p.cell, "").values()), getattr(p.cell, "activation", None), p.direction is None)
         for p in found
     }
     if len(kinds) > 1:
-        raise ValueError(f"a module of PyTorch has layers of one kind and size, not {[p.cell for p in found]}")
+        raise ValueError(f"a module of PyTorch has layers of one kind and size, not {net}")
+    if found[0].layer is not None and _has_residual(net):
+        raise ValueError(f"a module of PyTorch has no residual connections between its layers, which {net} needs")
     return [f"l{place.layer or 0}" + "_reverse" * (place.direction == "backward") for place in found]
+
+
+def _has_residual(net: Any) -> bool:
+    """Whether a layer's inputs are added to its outputs anywhere in a network."""
+    match net:
+        case Stack():
+            return any(_has_residual(layer) for layer in net.layers)
+        case LayerWrapper():
+            return isinstance(net, Residual) or _has_residual(net.layer)
+        case _:
+            return False
 
 
 def _suffix(name: str) -> str | None:
@@ -92,8 +107,8 @@ def _suffix(name: str) -> str | None:
     return match and (match[1] or "")
 
 
-def _shapes(cell: Any) -> dict[str, Shape]:
-    """The names, without suffix, and shapes of a cell's arrays."""
+def _shapes(cell: Any, suffix: str) -> dict[str, Shape]:
+    """The names and shapes of a cell's arrays."""
     lacks = ("peepholes", "cell_clip", "projection_clip")
     check_cell(cell, "PyTorch", GATES, lacks, reset_after=True)
     R, columns = cell.output_size, GATES[type(cell)] * cell.hidden_size
@@ -105,16 +120,15 @@ def _shapes(cell: Any) -> dict[str, Shape]:
     }
     if isinstance(cell, LSTM) and cell.projection_size is not None:
         shapes["weight_hr"] = (R, cell.hidden_size)
-    return shapes
+    return {f"{name}_{suffix}".removesuffix("_"): shape for name, shape in shapes.items()}
 
 
 def _read(cell: Any, state_dict: Mapping[str, Any], suffix: str) -> Params:
     """The parameters of one cell."""
-    end = suffix and f"_{suffix}"
     own = {name: value for name, value in state_dict.items() if _suffix(name) == suffix}
     biased = any(name.startswith("bias") for name in own)
-    shapes = {name: shape for name, shape in _shapes(cell).items() if biased or name.startswith("weight")}
-    arrays = take(own, {name + end: shape for name, shape in shapes.items()}, cell)
+    shapes = {name: shape for name, shape in _shapes(cell, suffix).items() if biased or name.startswith("weight")}
+    arrays = take(own, shapes, cell)
     w_x, w_h, *others = (array.T for array in arrays.values())
     b_x, b_h = others[:2] if biased else np.zeros((2, w_h.shape[1]), w_h.dtype)
     if isinstance(cell, GRU):
@@ -126,9 +140,9 @@ def _read(cell: Any, state_dict: Mapping[str, Any], suffix: str) -> Params:
 
 def _write(cell: Any, params: Any, suffix: str) -> dict[str, np.ndarray]:
     """The arrays of one cell, by name."""
-    end = suffix and f"_{suffix}"
+    names = _shapes(cell, suffix)
     biases = split_gru_biases(params.b, params.b_h) if isinstance(cell, GRU) else (params.b, np.zeros_like(params.b))
     values = [params.w_x.T, params.w_h.T, *biases]
     if isinstance(cell, LSTM) and params.w_r is not None:
         values.append(params.w_r.T)
-    return {name + end: value for name, value in zip(_shapes(cell), values, strict=True)}
+    return dict(zip(names, values, strict=True))

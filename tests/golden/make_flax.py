@@ -3,7 +3,7 @@
 pip install "flax>=0.12" numpy
 python tests/golden/make_flax.py
 """
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,21 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from record import draw, save
 
 jax.config.update("jax_enable_x64", True)
-T, B, D, H = 6, 3, 5, 4
-options = {"time_major": True, "return_carry": True}
+T, B, D, H = 7, 3, 5, 4
 
 
 def linen_module(make_cell, bidirectional):
     """The shapes of a module's parameters, and its function of parameters, xs and initial carry."""
-    make = lambda: linen.RNN(make_cell(), **options)  # noqa: E731
-    module = linen.Bidirectional(make(), make(), **options) if bidirectional else make()
+    rnns = [linen.RNN(make_cell(), time_major=True, return_carry=True) for _ in range(1 + bidirectional)]
+    module = linen.Bidirectional(*rnns, time_major=True, return_carry=True) if bidirectional else rnns[0]
     params = module.init(jax.random.key(0), jnp.zeros((T, B, D)))["params"]
     return params, lambda params, xs, carry: module.apply({"params": params}, xs, initial_carry=carry)
 
 
 def nnx_module(make_cell, bidirectional):
     """As `linen_module`, for nnx."""
-    make = lambda: nnx.RNN(make_cell(), **options)  # noqa: E731
-    module = nnx.Bidirectional(make(), make(), **options) if bidirectional else make()
+    rnns = [nnx.RNN(make_cell(), time_major=True, return_carry=True) for _ in range(1 + bidirectional)]
+    module = nnx.Bidirectional(*rnns, time_major=True, return_carry=True) if bidirectional else rnns[0]
     graphdef, state, rest = nnx.split(module, nnx.Param, ...)
 
     def apply(params, xs, carry):

@@ -29,8 +29,8 @@ def run(case, module, T, B, lengths=None, initial=True):
 
     arrays = {"xs": draw(f"{case}/xs", T, B, module.input_size)}
     if initial:
-        for k, (slot, name) in enumerate((slot, name) for slot in range(slots) for name in sizes):
-            arrays[f"state/{k}"] = draw(f"{case}/state/{k}", B, sizes[name])
+        for k, size in enumerate(list(sizes.values()) * slots):
+            arrays[f"state/{k}"] = draw(f"{case}/state/{k}", B, size)
     inputs = tensors(arrays)
 
     states = [inputs[name] for name in inputs if name.startswith("state/")]
@@ -44,11 +44,10 @@ def run(case, module, T, B, lengths=None, initial=True):
         ys, _ = nn.utils.rnn.pad_packed_sequence(ys, total_length=T)
     final = final if isinstance(module, nn.LSTM) else (final,)
 
-    outputs = {"ys": ys}
-    for k, (slot, s) in enumerate((slot, s) for slot in range(slots) for s in final):
-        outputs[f"final/{k}"] = s[slot]
+    finals = [s[slot] for slot in range(slots) for s in final]
+    outputs = {"ys": ys, **{f"final/{k}": leaf for k, leaf in enumerate(finals)}}
     factors = {name: draw(f"{case}/loss/{name}", *output.shape) for name, output in outputs.items()}
-    sum((torch.tensor(factors[name]) * output).sum() for name, output in outputs.items()).backward()
+    torch.stack([(torch.tensor(factors[name]) * output).sum() for name, output in outputs.items()]).sum().backward()
 
     weights = dict(module.named_parameters())
     return {
@@ -80,6 +79,6 @@ for name in ("lstm_projection", "gru", "rnn_tanh"):
     module, options = modules[name]
     deep = f"{name}_deep"
     cases[deep] = run(deep, module(3, 4, num_layers=2, bidirectional=True, **options), T=5, B=3, lengths=[3, 5, 1])
-cases["lstm_bidirectional"] = run("lstm_bidirectional", nn.LSTM(3, 4, bidirectional=True), T=5, B=3)
+cases["lstm_bidirectional"] = run("lstm_bidirectional", nn.LSTM(5, 4, bidirectional=True), T=7, B=3)
 cases["lstm_no_bias"] = run("lstm_no_bias", nn.LSTM(3, 4, bias=False), T=3, B=2)
 save(__file__, cases)

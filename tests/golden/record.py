@@ -1,6 +1,6 @@
 """What the make_*.py scripts share. NumPy only.
 
-Each script writes one .npz file of float32 arrays, computed in float64 where the framework can. An array's name in it is
+Each script writes one .npz file of float32 arrays, computed in float64 where the framework can. An array's name is
 `case/what`:
 
     case/xs                 [T, B, D]
