@@ -145,12 +145,23 @@ def check_step(cell: Cell, params: Params, state: State, x: Array | jax.ShapeDty
     key = jax.eval_shape(lambda: jax.random.key(0))
     params_like = jax.eval_shape(lambda key: cell.init(key, x.shape[-1]), key)
     state_like = jax.eval_shape(lambda: cell.initial_state(x.shape[:-1], x.dtype))
-    _check_like("params", params, params_like, x.dtype, needs)
-    _check_like("state", state, state_like, x.dtype, needs)
+    check_like("params", params, params_like, needs, x.dtype)
+    check_like("state", state, state_like, needs, x.dtype)
 
 
-def _check_like(name: str, value: Any, like: Any, dtype: Any, needs: str) -> None:
-    """Compares a pytree with a pytree of the right structure and shapes, array by array."""
+def check_like(name: str, value: Any, like: Any, needs: str, dtype: Any = None) -> None:
+    """Compares a pytree of arrays with one of the right structure and shapes, array by array.
+
+    Args:
+      name: what the caller calls the value, for the messages.
+      value: the pytree to check.
+      like: the pytree to compare it with; `jax.ShapeDtypeStruct`s will do.
+      needs: what needs the value to be so, for the messages.
+      dtype: what every array must have that is floating-point in `like`; None for any.
+
+    Raises:
+      ValueError: naming the array, the shape or dtype it has and the one it needs.
+    """
     if jax.tree.structure(value) != jax.tree.structure(like):
         raise ValueError(
             f"{name} has the structure {jax.tree.structure(value)}, but {needs} needs {jax.tree.structure(like)}"
@@ -160,5 +171,5 @@ def _check_like(name: str, value: Any, like: Any, dtype: Any, needs: str) -> Non
         where = name + jax.tree_util.keystr(path)
         if jnp.shape(array) != needed.shape:
             raise ValueError(f"{where} has shape {jnp.shape(array)}, but {needs} needs {needed.shape}")
-        if jnp.issubdtype(needed.dtype, jnp.floating) and jnp.result_type(array) != dtype:
+        if dtype and jnp.issubdtype(needed.dtype, jnp.floating) and jnp.result_type(array) != dtype:
             raise ValueError(f"{where} has dtype {jnp.result_type(array)}, but {needs} is {dtype}: cast one")

@@ -11,19 +11,11 @@ from rnn_jax.lengths import last_output, valid_steps, where_valid
 from rnn_jax.unroll import unroll
 
 
-@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Recurrent:
-    """A cell unrolled over the sequence; parameters and state are the cell's.
-
-    Args:
-      cell: any cell.
-      reverse: whether it reads the sequence from its end.
-    """
+class CellWrapper:
+    """What wrappers of a cell share: sizes, parameters and state are the cell's."""
 
     cell: Cell
-    _: dataclasses.KW_ONLY
-    reverse: bool = False
 
     @property
     def output_size(self) -> int:
@@ -37,6 +29,20 @@ class Recurrent:
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
         """The cell's."""
         return self.cell.initial_state(batch_shape, dtype)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Recurrent(CellWrapper):
+    """A cell unrolled over the sequence; parameters and state are the cell's.
+
+    Args:
+      cell: any cell.
+      reverse: whether it reads the sequence from its end.
+    """
+
+    _: dataclasses.KW_ONLY
+    reverse: bool = False
 
     def apply(
         self,

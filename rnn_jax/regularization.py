@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_rate, draw_noise, dropout_mask, take_step
-from rnn_jax.layers import LayerWrapper, as_layer
+from rnn_jax.layers import CellWrapper, LayerWrapper, as_layer
 
 
 @jax.tree_util.register_static
@@ -56,29 +56,9 @@ def dropout(layer: Cell | Layer, rate: float) -> Dropout:
     return Dropout(as_layer(layer), rate)
 
 
-@dataclasses.dataclass(frozen=True)
-class _CellWrapper:
-    """What wrappers of a cell share: all but `noise` and `step` is the cell's."""
-
-    cell: Cell
-
-    @property
-    def output_size(self) -> int:
-        """The cell's."""
-        return self.cell.output_size
-
-    def init(self, key: Array, input_size: int) -> Params:
-        """Draws the cell's parameters. Consumes `key`."""
-        return self.cell.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
-        """The cell's."""
-        return self.cell.initial_state(batch_shape, dtype)
-
-
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class VariationalDropout(_CellWrapper):
+class VariationalDropout(CellWrapper):
     """A cell with dropout by one mask in time. See `variational_dropout`."""
 
     inputs: float
@@ -139,7 +119,7 @@ def variational_dropout(
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Zoneout(_CellWrapper):
+class Zoneout(CellWrapper):
     """A cell whose state is kept at random. See `zoneout`."""
 
     rates: tuple[tuple[str, float], ...]

@@ -22,9 +22,8 @@ def run_here(monkeypatch, capsys, *argv):
 
 def test_a_process_trains_reports_and_leaves_its_curve(tmp_path):
     argv = ["--cell", "gru", "--bidirectional", "--dataset", "digits", "--steps", "210", "--hidden-size", "16"]
-    process = subprocess.run(
-        [sys.executable, "train.py", *argv, "--output-dir", tmp_path / "run"], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, "train.py", *argv, "--output-dir", tmp_path / "run"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     lines = process.stdout.splitlines()
     assert "1,099 training, 99 validation and 599 test images of 8x8 pixels" in lines[0]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.base import Cell, Layer, Params
+from rnn_jax.base import Cell, Layer, Params, check_like
 from rnn_jax.cells import (
     GRU,
     LSTM,
@@ -108,18 +108,10 @@ def take_apart(net: Cell | Layer, params: Params) -> list[Any]:
 
 def _check_params(net: Cell | Layer, params: Params) -> None:
     """Compares structure and shapes with those that the network itself would make."""
-    arrays = jax.tree.leaves(params)
     # The first array of a network is its first cell's w_x [D, ·].
-    input_size = next((len(array) for array in arrays if np.ndim(array)), 1)
+    input_size = next((len(array) for array in jax.tree.leaves(params) if np.ndim(array)), 1)
     like = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(lambda: jax.random.key(0)))
-    if jax.tree.structure(params) != jax.tree.structure(like):
-        raise ValueError(
-            f"params has the structure {jax.tree.structure(params)}, but {net} needs {jax.tree.structure(like)}"
-        )
-    for (path, needed), array in zip(jax.tree.leaves_with_path(like), arrays, strict=True):
-        if np.shape(array) != needed.shape:
-            where = "params" + jax.tree_util.keystr(path)
-            raise ValueError(f"{where} has shape {np.shape(array)}, but {net} needs {needed.shape}")
+    check_like("params", params, like, str(net))
 
 
 def check_cell(
