@@ -19,13 +19,13 @@ def main() -> int:
     """Returns the exit status: 0, 2 for a mistake of the user's, 130 for an interruption."""
     config = parse()
     try:
-        data = load_dataset(config.dataset, config.data_dir)
-        config.check_data(data)
-        make_output_dir(config)
-    except (DataError, ValueError) as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        return 2
-    try:
+        try:
+            data = load_dataset(config.dataset, config.data_dir)
+            config.check_data(data)
+            make_output_dir(config)
+        except (DataError, ValueError) as error:
+            print(f"train.py: error: {error}", file=sys.stderr)
+            return 2
         train(config, data)
     except KeyboardInterrupt:
         print("train.py: interrupted", file=sys.stderr)

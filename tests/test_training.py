@@ -180,11 +180,12 @@ def test_unknown_options_are_refused(options):
 
 def updates(recipe, gradients):
     optimizer = recipe.optimizer()
-    state, out = optimizer.init(gradients[0]), []
-    for gradient in gradients:
+
+    def step(state, gradient):
         update, state = optimizer.update(gradient, state)
-        out.append(update)
-    return np.array(out)
+        return state, update
+
+    return np.asarray(jax.lax.scan(step, optimizer.init(gradients[0]), gradients)[1])
 
 
 def test_the_tutorial_is_plain_sgd():
