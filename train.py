@@ -1,6 +1,7 @@
 """Trains a recurrent network to classify handwritten digits: `python train.py --cell lstm`."""
 
 import functools
+import os
 import sys
 import time
 
@@ -13,6 +14,7 @@ from rnn_jax.reporting import Report, data_label, save_history, step_line
 from rnn_jax.training import evaluate, fit, init_state
 
 REPORT_EVERY = 200  # steps
+STEPS_PER_CALL = 50  # so often moves the progress bar; REPORT_EVERY is a multiple of it
 
 
 def main() -> int:
@@ -30,6 +32,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("train.py: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # Whoever read the output has gone, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 
@@ -60,6 +65,7 @@ def train(config: Config, data: Dataset) -> None:
         max_pixel=data.max_pixel,
         steps=recipe.steps,
         batch_size=config.batch_size,
+        steps_per_call=STEPS_PER_CALL,
     )
     began = time.perf_counter()
     try:
@@ -74,7 +80,8 @@ def train(config: Config, data: Dataset) -> None:
     finally:
         if config.output_dir is not None:
             save_history(config.output_dir, history, f"{config.cell} on {data.name}, recipe {config.recipe}")
-    print(f"Optimization Finished! {recipe.steps} steps in {time.perf_counter() - began:.0f} s")
+    seconds = time.perf_counter() - began
+    print(f"Optimization Finished!\n{recipe.steps} steps in {seconds:.1f} s, {recipe.steps / seconds:.0f} steps/s")
 
     test = jax.jit(functools.partial(evaluate, classifier, max_pixel=data.max_pixel))
     print(f"Validation Accuracy: {test(state.params, data.validation).accuracy:.4f}{about}")

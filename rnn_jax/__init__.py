@@ -1,5 +1,6 @@
 """Recurrent networks as pure functions in JAX."""
 
+from rnn_jax import convert
 from rnn_jax.cells import (
     GRU,
     LSTM,
@@ -38,6 +39,7 @@ __all__ = [
     "VanillaRNNParams",
     "VanillaRNNState",
     "bidirectional",
+    "convert",
     "dropout",
     "last_output",
     "residual",

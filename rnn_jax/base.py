@@ -15,10 +15,14 @@ So `xs [T, B, D]` may be an array of shape (28, 128, 28), of shape (28, 28) for 
 shape (28, 8, 16, 28) for a batch of two axes.
 """
 
+import functools
+import numbers
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 Array: TypeAlias = jax.Array
 Params: TypeAlias = Any  # a pytree of arrays: what is learned
@@ -108,45 +112,69 @@ def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: Any) ->
 
 def check_size(name: str, value: Any) -> None:
     """Raises `ValueError` unless `value` is a positive whole number."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a positive whole number, not {value!r}")
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
 
 
 def check_rate(name: str, value: Any) -> None:
     """Raises `ValueError` unless `value` is a probability below 1."""
-    if not 0 <= value < 1:
+    if not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
 
 
-def check_step(cell: Cell, params: Params, state: State, x: Array | jax.ShapeDtypeStruct, name: str = "x") -> None:
-    """Checks the arguments of one step against what the cell itself would make.
-
-    Args:
-      cell: the cell that is to take the step.
-      params: its parameters.
-      state: its state, leading with the batch axes of `x`.
-      x: the input of one step, [B, D].
-      name: what the caller calls the input, for the messages.
+def check_input(name: str, x: ArrayLike, min_ndim: int = 1) -> Array:
+    """Makes an array of an input, of one step [..., D] or of a sequence [T, ..., D].
 
     Raises:
-      ValueError: naming the argument, the shape or dtype it has and the one it needs.
+      ValueError: if it is not floating-point, or has fewer than `min_ndim` axes.
     """
+    x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{name} has dtype {x.dtype}, but needs a floating-point one: cast it")
-    if x.ndim == 0:
-        raise ValueError(f"{name} has shape (), but needs [..., input_size]")
-    needs = f"{name} with {x.shape[-1]} features and batch shape {x.shape[:-1]}"
+    if x.ndim < min_ndim:
+        axes = "[T, ..., input_size]: time leads, features come last" if min_ndim == 2 else "[..., input_size]"
+        raise ValueError(f"{name} has shape {x.shape}, but needs {axes}")
+    return x
+
+
+class CheckedCell:
+    """The door of the built-in cells: their arguments are compared with what the cell itself would make."""
+
+    def check(self: Cell, params: Params, state: State, x: ArrayLike, name: str = "x") -> Array:
+        """Checks the arguments of one step.
+
+        Args:
+          params: the cell's parameters.
+          state: its state, leading with the batch axes of `x`.
+          x: the input of one step, [B, D].
+          name: what the caller calls the input, for the messages.
+
+        Returns:
+          x, as an array.
+
+        Raises:
+          ValueError: naming the argument, the shape or dtype it has and the one it needs.
+        """
+        x = check_input(name, x)
+        needs = f"{name} with {x.shape[-1]} features and batch shape {x.shape[:-1]}"
+        params_like, state_like = _what_a_step_takes(self, x.shape, x.dtype)
+        check_like("params", params, params_like, needs, x.dtype)
+        check_like("state", state, state_like, needs, x.dtype)
+        return x
+
+
+@functools.lru_cache(maxsize=1024)
+def _what_a_step_takes(cell: Cell, shape: tuple[int, ...], dtype: Any) -> tuple[Params, State]:
+    """Shapes of parameters and state for inputs of a shape; remembered, as tracing `init` costs more than a step."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params_like = jax.eval_shape(lambda key: cell.init(key, x.shape[-1]), key)
-    state_like = jax.eval_shape(lambda: cell.initial_state(x.shape[:-1], x.dtype))
-    check_like("params", params, params_like, needs, x.dtype)
-    check_like("state", state, state_like, needs, x.dtype)
+    params = jax.eval_shape(lambda key: cell.init(key, shape[-1]), key)
+    return params, jax.eval_shape(lambda: cell.initial_state(shape[:-1], dtype))
 
 
 def check_like(name: str, value: Any, like: Any, needs: str, dtype: Any = None) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from rnn_jax.base import Array, Layer, Params, check_choice, check_size
+from rnn_jax.layers import as_layer
 
 
 class ClassifierParams(NamedTuple):
@@ -33,7 +34,7 @@ class Classifier:
         logits = y w + b
 
     Args:
-      encoder: any layer.
+      encoder: any layer; a cell stands for the layer that runs it forwards.
       num_classes: C.
       readout: what y is. "final" takes each direction's output after it has read the whole sequence. "last_step"
         takes the outputs at the last time step, where the backward half of a bidirectional encoder has read one step
@@ -52,6 +53,7 @@ class Classifier:
     head: Literal["glorot", "normal"] = "glorot"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "encoder", as_layer(self.encoder))
         check_size("num_classes", self.num_classes)
         check_choice("readout", self.readout, ("final", "last_step"))
         check_choice("head", self.head, ("glorot", "normal"))
@@ -69,7 +71,13 @@ class Classifier:
     def apply(
         self, params: ClassifierParams, xs: Array, *, lengths: Array | None = None, key: Array | None = None
     ) -> Array:
-        """Classifies sequences: xs [T, B, D] -> logits [B, C]. `key` drives dropout; None for none."""
+        """Classifies sequences: xs [T, B, D] -> logits [B, C]. `key` drives dropout; None for none.
+
+        Raises:
+          ValueError: for `lengths` with the readout "last_step", where shorter sequences have no output.
+        """
+        if lengths is not None and self.readout == "last_step":
+            raise ValueError('the readout "last_step" cannot read sequences of unequal lengths: use "final"')
         _, ys = self.encoder.apply(params.encoder, xs, lengths=lengths, key=key)
         y = ys[-1] if self.readout == "last_step" else self.encoder.final_output(ys, lengths)
         return y @ params.w + params.b

@@ -3,13 +3,13 @@
 import argparse
 import dataclasses
 import difflib
-import math
+import os
 import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rnn_jax.base import Cell
+from rnn_jax.base import Cell, check_size
 from rnn_jax.cells import GRU, LSTM, LayerNormLSTM, VanillaRNN
 from rnn_jax.classifier import Classifier
 from rnn_jax.data import Dataset
@@ -17,6 +17,7 @@ from rnn_jax.data.load import NAMES as DATASET_NAMES
 from rnn_jax.layers import Recurrent, bidirectional, stack
 from rnn_jax.recipes import RECIPES, Recipe
 
+MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
 CELLS = ("vanilla", "lstm", "gru", "lstm-peephole", "lstm-layernorm")
 
 
@@ -68,10 +69,12 @@ class Config:
                 raise ValueError(f"{_flag(field.name)} must be one of {', '.join(choices)}, not {value!r}")
         for name in ("layers", "hidden_size", "batch_size", "steps"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{_flag(name)} must be at least 1, not {value}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
+            if value is not None:
+                check_size(_flag(name), value)
+        if self.hidden_size > MAX_HIDDEN_SIZE:
+            raise ValueError(f"--hidden-size must be at most {MAX_HIDDEN_SIZE}, not {self.hidden_size}")
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1e30:
+            raise ValueError(f"--learning-rate must be positive and below 1e30, not {self.learning_rate}")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ValueError(f"--momentum must be at least 0 and below 1, not {self.momentum}")
         if not 0 <= self.seed < 2**32:
@@ -136,13 +139,14 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             parser.add_argument(_flag(field.name), action="store_true", help=help)
             continue
         kind = next(t for t in (*typing.get_args(field.type), field.type) if t is not type(None))
+        metavar = {int: "N", float: "X", str: "NAME", Path: "DIR"}[kind]
         default = "" if field.default is None else f" (default: {field.default})"
         parser.add_argument(
             _flag(field.name),
-            type=kind,
+            type=_path if kind is Path else kind,
             default=field.default,
             help=help + default,
-            metavar="{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", Path: "DIR"}[kind],
+            metavar="{" + ",".join(choices) + "}" if choices else metavar,
         )
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -160,6 +164,11 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def _path(text: str) -> Path:
+    """A path, with ~ for the home folder also where the shell has left it: `--data-dir=~/data`."""
+    return Path(os.path.expanduser(text))
 
 
 def _flag(name: str) -> str:

@@ -58,7 +58,7 @@ class Recurrent(CellWrapper):
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
         """The output after the last step taken, [B, H]; zeros where the length is 0."""
-        return ys[0] if self.reverse else last_output(ys, lengths)
+        return last_output(ys[:1]) if self.reverse else last_output(ys, lengths)
 
 
 class BothWays(NamedTuple):
@@ -113,7 +113,8 @@ class Bidirectional:
         key: Array | None = None,
     ) -> tuple[BothWays, Any]:
         """Runs both ways: xs [T, B, D] -> (final states, ys as `merge` has them)."""
-        forward, backward = state if state is not None else (None, None)
+        _check_parts("params", params, 2, self)
+        forward, backward = (None, None) if state is None else _check_parts("state", state, 2, self)
         k_forward, k_backward = (None, None) if key is None else jax.random.split(key)
         forward, ys_forward = self.forward.apply(params.forward, xs, forward, lengths=lengths, key=k_forward)
         backward, ys_backward = self.backward.apply(params.backward, xs, backward, lengths=lengths, key=k_backward)
@@ -149,8 +150,11 @@ def bidirectional(cell: Cell, backward: Cell | None = None, *, merge: Merge = "c
       A layer whose outputs at step t have seen steps 0..t (forward) and t..T-1 (backward).
 
     Raises:
-      ValueError: for an unknown merge, or a sum of outputs of different sizes.
+      ValueError: for an unknown merge, a sum of outputs of different sizes, or a layer in place of a cell.
     """
+    for part in (cell, backward or cell):
+        if not hasattr(part, "step"):
+            raise ValueError(f"bidirectional needs a cell, which has a step, not {part}")
     return Bidirectional(Recurrent(cell), Recurrent(backward or cell, reverse=True), merge=merge)
 
 
@@ -187,7 +191,8 @@ class Stack:
     ) -> tuple[tuple[State, ...], Array]:
         """Runs layer after layer: xs [T, B, D] -> (final states, bottom first, ys of the top layer)."""
         depth = len(self.layers)
-        states = state if state is not None else (None,) * depth
+        _check_parts("params", params, depth, self)
+        states = (None,) * depth if state is None else _check_parts("state", state, depth, self)
         keys = [None] * depth if key is None else jax.random.split(key, depth)
         final_states = []
         for layer, layer_params, layer_state, k in zip(self.layers, params, states, keys, strict=True):
@@ -226,11 +231,21 @@ def as_layer(cell_or_layer: Cell | Layer) -> Layer:
     return Recurrent(cell_or_layer) if hasattr(cell_or_layer, "step") else cell_or_layer  # type: ignore
 
 
+def _check_parts(name: str, value: Any, count: int, layer: Layer) -> Any:
+    """Returns `value`; raises `ValueError` unless it is a tuple with a part for each of a layer's parts."""
+    if not isinstance(value, tuple) or len(value) != count:
+        raise ValueError(f"{name} must be a tuple of {count} parts for {layer}, not {jax.tree.structure(value)}")
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerWrapper:
     """What wrappers of a layer share: all but `apply` is the layer's."""
 
     layer: Layer
+
+    def __post_init__(self) -> None:
+        _ = self.layer.output_size  # raises if there is no one sequence of outputs
 
     @property
     def output_size(self) -> int:
@@ -271,6 +286,7 @@ class Residual(LayerWrapper):
         key: Array | None = None,
     ) -> tuple[State, Array]:
         """Runs the layer and adds its inputs: xs [T, B, D] -> (final state, ys [T, B, D])."""
+        xs = jnp.asarray(xs)
         state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=key)
         if lengths is not None:
             xs = where_valid(valid_steps(lengths, len(xs), xs.shape[1:-1]), xs, 0)

@@ -3,11 +3,13 @@
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from rnn_jax.base import Array
 
 
-def valid_steps(lengths: Array, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
+def valid_steps(lengths: ArrayLike, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
     """Whether each step of each sequence is valid: lengths [B] -> bool [T, B].
 
     Args:
@@ -16,17 +18,20 @@ def valid_steps(lengths: Array, num_steps: int, batch_shape: tuple[int, ...]) ->
       batch_shape: B, to check `lengths` against.
 
     Raises:
-      ValueError: if `lengths` are not whole numbers, not one for each sequence or, where their values are known
-        (outside `jit`), not from 0 to T.
+      ValueError: if `lengths` are not whole numbers, not one for each sequence or, where their values are known (they
+        are not while JAX traces a function of them), not from 0 to T.
     """
-    lengths = jnp.asarray(lengths)
+    known = not isinstance(lengths, jax.core.Tracer)
+    if known:  # NumPy computes at once, even where JAX is tracing something else.
+        lengths = np.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths has dtype {lengths.dtype}, but needs an integer one")
     if lengths.shape != batch_shape:
         raise ValueError(f"lengths has shape {lengths.shape}, but needs {batch_shape}, one for each sequence")
-    if not isinstance(lengths, jax.core.Tracer) and jnp.any((lengths < 0) | (lengths > num_steps)):
+    if known and np.any((lengths < 0) | (lengths > num_steps)):
         raise ValueError(f"lengths must be from 0 to {num_steps}, the steps of xs, not {lengths.tolist()}")
-    return jnp.arange(num_steps).reshape(-1, *(1 for _ in batch_shape)) < lengths
+    steps = jnp.arange(num_steps, dtype=jnp.int32).reshape(-1, *(1 for _ in batch_shape))
+    return steps < jnp.asarray(lengths, jnp.int32)
 
 
 def where_valid(valid: Array, new: Array, old: Array | int) -> Array:
@@ -34,7 +39,7 @@ def where_valid(valid: Array, new: Array, old: Array | int) -> Array:
     return jnp.where(valid.reshape(*valid.shape, *(1 for _ in range(new.ndim - valid.ndim))), new, old)
 
 
-def last_output(ys: Array, lengths: Array | None = None) -> Array:
+def last_output(ys: ArrayLike, lengths: ArrayLike | None = None) -> Array:
     """The outputs at each sequence's last valid step.
 
     Args:
@@ -42,11 +47,14 @@ def last_output(ys: Array, lengths: Array | None = None) -> Array:
       lengths: [B], from 0 to T; None if all steps are valid.
 
     Returns:
-      [B, H]; zeros where the length is 0.
+      [B, H]; zeros where the length, or T, is 0.
 
     Raises:
       ValueError: for `lengths` that do not fit `ys`, see `valid_steps`.
     """
+    ys = jnp.asarray(ys)
+    if len(ys) == 0:
+        return jnp.zeros(ys.shape[1:], ys.dtype)
     if lengths is None:
         return ys[-1]
     last = valid_steps(lengths, len(ys), ys.shape[1:-1]).sum(axis=0) - 1

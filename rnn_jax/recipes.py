@@ -44,8 +44,9 @@ class Recipe:
         """SGD as the recipe has it."""
         learning_rate = self.learning_rate
         if self.schedule == "cosine":
-            warmup_steps = round(self.warmup * self.steps)
-            learning_rate = optax.warmup_cosine_decay_schedule(0, learning_rate, warmup_steps, self.steps)
+            warmup_steps = max(1, round(self.warmup * self.steps))
+            first = learning_rate / warmup_steps
+            learning_rate = optax.warmup_cosine_decay_schedule(first, learning_rate, warmup_steps, self.steps + 1)
         sgd = optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov)
         return sgd if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), sgd)
 

@@ -53,7 +53,7 @@ def dropout(layer: Cell | Layer, rate: float) -> Dropout:
       ValueError: for a rate outside that range.
     """
     check_rate("rate", rate)
-    return Dropout(as_layer(layer), rate)
+    return Dropout(as_layer(layer), float(rate))
 
 
 @jax.tree_util.register_static
@@ -114,7 +114,7 @@ def variational_dropout(
     for name, rate in (("inputs", inputs), ("states", states), ("outputs", outputs)):
         check_rate(name, rate)
     _h(jax.eval_shape(lambda: cell.initial_state()))
-    return VariationalDropout(cell, inputs, states, outputs)
+    return VariationalDropout(cell, float(inputs), float(states), float(outputs))
 
 
 @jax.tree_util.register_static
@@ -157,7 +157,8 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Zoneout:
       c: the same for the memory of an LSTM.
 
     Raises:
-      ValueError: for a rate outside that range, or a cell without h (or, for a rate above 0, c) in its state.
+      ValueError: for a rate outside that range, a cell without h (or, for a rate above 0, c) in its state, or one
+        whose output is not h because it is dropped.
     """
     like = jax.eval_shape(lambda: cell.initial_state())
     _h(like)
@@ -165,7 +166,9 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Zoneout:
         raise ValueError(f"zoneout on c needs a cell with c in its state, not {cell}")
     for name, rate in (("h", h), ("c", c)):
         check_rate(name, rate)
-    return Zoneout(cell, tuple((name, rate) for name, rate in (("h", h), ("c", c)) if rate))
+    if isinstance(cell, VariationalDropout) and cell.outputs:
+        raise ValueError("zoneout would undo the dropout of outputs: wrap variational_dropout around it instead")
+    return Zoneout(cell, tuple((name, float(rate)) for name, rate in (("h", h), ("c", c)) if rate))
 
 
 def _h(state: State) -> Any:

@@ -42,17 +42,17 @@ def save_history(folder: Path, history: Sequence[Report], title: str) -> None:
 
 
 def training_curve(history: Sequence[Report], title: str) -> Figure:
-    """Draws minibatch loss and error over the steps, one above the other."""
+    """Draws minibatch loss and accuracy over the steps, one above the other."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     figure.suptitle(title)
-    loss_axes, error_axes = figure.subplots(2, sharex=True)
+    loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
     steps = [report.step for report in history]
     loss_axes.semilogy(steps, [report.loss for report in history], color="black", linewidth=0.8)
     loss_axes.set_ylabel("minibatch loss [nats]")
-    error_axes.plot(steps, [100 * report.accuracy for report in history], color="black", linewidth=0.8)
-    error_axes.set_ylabel("minibatch accuracy [%]")
-    error_axes.set_xlabel("step")
-    for axes in (loss_axes, error_axes):
+    accuracy_axes.plot(steps, [100 * report.accuracy for report in history], color="black", linewidth=0.8)
+    accuracy_axes.set_ylabel("minibatch accuracy [%]")
+    accuracy_axes.set_xlabel("step")
+    for axes in (loss_axes, accuracy_axes):
         axes.grid(color="0.85")
         axes.margins(x=0.01)
     return figure

@@ -56,7 +56,7 @@ def train_step(
     """
 
     def loss_and_metrics(params: Params) -> tuple[Array, Metrics]:
-        dropout_key = jax.random.fold_in(state.key, state.step)
+        dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
         metrics = classification_metrics(classifier.apply(params, xs, key=dropout_key), labels)
         return metrics.loss, metrics
 

@@ -1,24 +1,26 @@
 """Unrolling a cell in time: one scan, forwards or backwards, over sequences of equal or unequal lengths."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
-from rnn_jax.base import Array, Cell, Params, State, check_step, draw_noise, take_step
+from rnn_jax.base import Array, Cell, CheckedCell, Params, State, check_choice, check_input, draw_noise, take_step
 from rnn_jax.lengths import valid_steps, where_valid
 
 
 def unroll(
     cell: Cell,
     params: Params,
-    xs: Array,
+    xs: ArrayLike,
     state: State | None = None,
     *,
-    lengths: Array | None = None,
+    lengths: ArrayLike | None = None,
     reverse: bool = False,
     key: Array | None = None,
+    implementation: Literal["scan"] | None = None,
 ) -> tuple[State, Array]:
     """Runs a cell over whole sequences.
 
@@ -35,11 +37,13 @@ def unroll(
       xs: the inputs, [T, B, D], floating-point.
       state: the state before the first step taken; None for the cell's initial state.
       lengths: [B], whole numbers from 0 to T: how many steps of each sequence are valid. After them the state is
-        held and the outputs are zero; the inputs there, NaN included, reach no output and no gradient. None if all
-        steps are valid.
+        held and the outputs are zero; the inputs there, NaN included, reach no output and no gradient. The cell is
+        shown zeros in their place, so its step must be differentiable there. None if all steps are valid.
       reverse: whether to start from the last (valid) step and go back to the first. Outputs stay where their inputs
         are.
       key: drives what is random in the cell, if anything; None for nothing random. Consumed.
+      implementation: how it is computed: "scan" is `lax.scan` as it stands, which every JAX transform goes through;
+        None is the best there is for the case, for now always "scan".
 
     Returns:
       (final state, ys [T, B, output_size]). The final state is the one after the last step taken, which is the first
@@ -48,13 +52,13 @@ def unroll(
     Raises:
       ValueError: naming the argument, the shape or dtype it has and the one it needs.
     """
-    xs = jnp.asarray(xs)
-    if xs.ndim < 2:
-        raise ValueError(f"xs has shape {xs.shape}, but needs [T, ..., input_size]: time leads, features come last")
+    check_choice("implementation", implementation, (None, "scan"))
+    xs = check_input("xs", xs, min_ndim=2)
     batch_shape = xs.shape[1:-1]
     if state is None:
         state = cell.initial_state(batch_shape, xs.dtype)
-    check_step(cell, params, state, jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), name="xs")
+    if isinstance(cell, CheckedCell):
+        cell.check(params, state, jnp.zeros(xs.shape[1:], xs.dtype), name="xs")
 
     # The noise of all steps is drawn at once: random bits cost less in bulk than inside the scan.
     noise = draw_noise(cell, key, xs)

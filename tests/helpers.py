@@ -4,6 +4,16 @@ import numpy as np
 
 import rnn_jax as rnn
 
+CELLS = {
+    "vanilla": rnn.VanillaRNN(4),
+    "vanilla-relu": rnn.VanillaRNN(4, activation="relu"),
+    "lstm": rnn.LSTM(4),
+    "lstm-all-options": rnn.LSTM(4, peepholes=True, projection_size=3, cell_clip=0.5, projection_clip=0.3),
+    "gru": rnn.GRU(4),
+    "gru-reset-before": rnn.GRU(4, reset_after=False),
+    "layer-norm-lstm": rnn.LayerNormLSTM(4),
+}
+
 INPUT_SIZE = 3
 
 # Compiled once for each cell and shape: the tests call it many times.

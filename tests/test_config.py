@@ -1,6 +1,7 @@
 """From the command line to a configuration, and from there to a classifier."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -46,14 +47,16 @@ def test_every_flag_sets_its_field(tmp_path):
         ("--cell lstn", "--cell must be one of vanilla, lstm, gru, lstm-peephole, lstm-layernorm, not 'lstn'"),
         ("--dataset emnist", "--dataset must be one of auto, mnist, fashion_mnist, kmnist, digits, not 'emnist'"),
         ("--recipe best", "--recipe must be one of default, tutorial"),
-        ("--layers 0", "--layers must be at least 1, not 0"),
-        ("--hidden-size -3", "--hidden-size must be at least 1, not -3"),
-        ("--batch-size 0", "--batch-size must be at least 1, not 0"),
-        ("--steps 0", "--steps must be at least 1, not 0"),
+        ("--layers 0", "--layers must be a positive whole number, not 0"),
+        ("--hidden-size -3", "--hidden-size must be a positive whole number, not -3"),
+        ("--batch-size 0", "--batch-size must be a positive whole number, not 0"),
+        ("--steps 0", "--steps must be a positive whole number, not 0"),
         ("--steps 1.5", "argument --steps: invalid int value: '1.5'"),
         ("--steps 99999999999", "--steps times --batch-size must be below"),
-        ("--learning-rate 0", "--learning-rate must be positive, not 0"),
-        ("--learning-rate nan", "--learning-rate must be positive, not nan"),
+        ("--learning-rate 0", "--learning-rate must be positive and below 1e30, not 0"),
+        ("--learning-rate 1e300", "--learning-rate must be positive and below 1e30, not 1e+300"),
+        ("--hidden-size 1000000000", "--hidden-size must be at most 16384"),
+        ("--learning-rate nan", "--learning-rate must be positive and below 1e30, not nan"),
         ("--momentum 1", "--momentum must be at least 0 and below 1"),
         ("--seed -1", "--seed must be from 0 to 4294967295"),
         ("--hiden-size 3", "unknown argument --hiden-size, did you mean --hidden-size?"),
@@ -88,6 +91,15 @@ def test_a_batch_larger_than_the_data_is_refused():
     Config(batch_size=5).check_data(data)
     with pytest.raises(ValueError, match="--batch-size 6 is larger than the training set, 5 images"):
         Config(batch_size=6).check_data(data)
+
+
+def test_home_is_found_where_the_shell_has_not_looked():
+    assert parse(["--data-dir=~/data"]).data_dir == Path.home() / "data"
+
+
+def test_a_configuration_checks_itself_without_a_command_line():
+    with pytest.raises(ValueError, match=r"--hidden-size must be a positive whole number, not 2\.5"):
+        Config(hidden_size=2.5)  # type: ignore
 
 
 def test_flags_override_the_recipe():

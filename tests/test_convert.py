@@ -260,6 +260,10 @@ MISTAKES = {
         lambda: to_torch(rnn.stack(rnn.LSTM(H), rnn.residual(rnn.LSTM(H))), draw(rnn.stack(rnn.LSTM(H), rnn.LSTM(H)))),
         "PyTorch has no residual connections",
     ),
+    "summed directions in torch": (
+        lambda: to_torch(rnn.bidirectional(rnn.LSTM(H), merge="sum"), draw(rnn.bidirectional(rnn.LSTM(H)))),
+        "needs merge='concat'",
+    ),
     # Names.
     "missing in tf": (lambda: from_tf(rnn.LSTM(H), less(LSTM_TF, "bias")), "bias is missing"),
     "missing in torch": (lambda: from_torch(rnn.LSTM(H), less(LSTM_TORCH, "bias_hh_l0")), "bias_hh_l0 is missing"),
@@ -331,7 +335,7 @@ MISTAKES = {
                 for name, value in to_tf(ONE_WAY, draw(ONE_WAY)).items()
             },
         ),
-        r"params\[1\].forward.w_x has shape \(4, 16\), but .* needs \(8, 16\)",
+        "is of a bidirectional network of stacks",
     ),
     "another cell's parameters": (lambda: to_torch(rnn.LSTM(H), draw(rnn.GRU(H))), "params has the structure"),
     "another size's parameters": (lambda: to_tf(rnn.LSTM(H), draw(rnn.LSTM(5))), r"params.w_x has shape \(3, 20\)"),

@@ -17,7 +17,6 @@ from rnn_jax.convert import from_flax, from_keras, from_tf, from_torch
 from rnn_jax.layers import as_layer
 
 TOLERANCE = 1e-5
-FAST_COMPILATION = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 everything = rnn.LSTM(4, peepholes=True, projection_size=3, cell_clip=0.7, projection_clip=0.2)
 before = rnn.GRU(4, reset_after=False)
@@ -139,7 +138,7 @@ def convert_gradients(framework, case, net, grads):
     return convert(framework, case, net, grads)
 
 
-@functools.partial(jax.jit, static_argnames="net", compiler_options=FAST_COMPILATION)
+@functools.partial(jax.jit, static_argnames="net")
 def run(net, inputs, lengths, factors):
     """The loss's gradients with respect to the inputs; the final state and the outputs."""
 

@@ -88,9 +88,26 @@ def test_final_output_of_a_cell_is_its_final_state():
         assert_close(layer.final_output(ys, LENGTHS), state.h)
 
 
+def test_final_output_of_nothing_is_zero(net):
+    assert not net.final_output(jnp.ones((0, B, net.output_size))).any()
+
+
 def test_an_empty_stack_is_refused():
     with pytest.raises(ValueError, match="at least one layer"):
         rnn.stack()
+
+
+def test_parts_that_are_not_the_net_s_are_refused():
+    net = rnn.stack(rnn.GRU(4), rnn.GRU(4))
+    params, xs = draw_params(net), draw_inputs(T, B)
+    with pytest.raises(ValueError, match="params must be a tuple of 2 parts"):
+        net.apply(params[:1], xs)
+    with pytest.raises(ValueError, match="state must be a tuple of 2 parts"):
+        net.apply(params, xs, net.initial_state((B,))[:1])
+    with pytest.raises(ValueError, match="params must be a tuple of 2 parts"):
+        rnn.bidirectional(rnn.GRU(4)).apply(params[0], xs)  # type: ignore
+    with pytest.raises(ValueError, match="needs a cell, which has a step"):
+        rnn.bidirectional(net)  # type: ignore
 
 
 def test_last_output_is_at_the_last_valid_step():
@@ -121,6 +138,8 @@ def test_what_cannot_be_merged_is_refused():
         rnn.bidirectional(rnn.GRU(4), merge="mean")  # type: ignore
     with pytest.raises(ValueError, match="outputs of equal size, not 4 and 2"):
         rnn.bidirectional(rnn.GRU(4), rnn.GRU(2), merge="sum")
+    with pytest.raises(ValueError, match="no layer can read two"):
+        rnn.dropout(rnn.bidirectional(rnn.GRU(4), merge="both"), 0.5)
     with pytest.raises(ValueError, match="no layer can read two"):
         rnn.stack(rnn.bidirectional(rnn.GRU(4), merge="both"), rnn.GRU(4)).init(jax.random.key(0), INPUT_SIZE)
     with pytest.raises(ValueError, match="does not tell the directions' final outputs apart"):

@@ -148,6 +148,8 @@ def test_directions_and_layers_draw_apart():
         (lambda: rnn.dropout(rnn.LSTM(4), 1.0), "rate must be at least 0 and below 1, not 1.0"),
         (lambda: rnn.variational_dropout(rnn.LSTM(4), inputs=-0.1), "inputs must be at least 0"),
         (lambda: rnn.zoneout(rnn.LSTM(4), h=1.5), "h must be at least 0 and below 1"),
+        (lambda: rnn.dropout(rnn.LSTM(4), "0.5"), "rate must be at least 0 and below 1, not '0.5'"),  # type: ignore
+        (lambda: rnn.zoneout(rnn.variational_dropout(rnn.GRU(4), outputs=0.5)), "would undo the dropout of outputs"),
         (lambda: rnn.zoneout(rnn.GRU(4), c=0.5), "zoneout on c needs a cell with c in its state"),
     ],
 )

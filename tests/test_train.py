@@ -32,7 +32,8 @@ def test_a_process_trains_reports_and_leaves_its_curve(tmp_path):
         assert re.fullmatch(
             rf"Step {step}, Minibatch Loss= \d+\.\d{{4}}, Training Accuracy= [01]\.\d{{3}} \(digits\)", line
         )
-    assert lines[5].startswith("Optimization Finished! 210 steps in")
+    assert lines[5] == "Optimization Finished!"
+    assert lines[6].startswith("210 steps in ")
     accuracy = re.fullmatch(r"Testing Accuracy: ([01]\.\d{4}) \(digits\)", lines[-1])
     assert accuracy, lines[-1]
     assert float(accuracy[1]) > 0.5
@@ -81,6 +82,13 @@ def test_an_interruption_keeps_the_curve_so_far(tmp_path, monkeypatch, capsys):
     assert "Step 1," in out
     assert err == "train.py: interrupted\n"
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+
+
+def test_a_reader_who_leaves_is_no_error():
+    command = f"{sys.executable} train.py --dataset digits --recipe tutorial --hidden-size 4 | head -n 1"
+    process = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert process.stdout.startswith("Data: ")
+    assert not process.stderr
 
 
 def test_the_curve_shows_what_it_was_given(tmp_path):

@@ -110,6 +110,23 @@ def test_how_steps_are_cut_into_calls_changes_no_bit(data):
         assert_close(other.params, whole.params, atol=0, rtol=0)
 
 
+def test_no_key_is_used_twice(data, monkeypatch):
+    def numbers(key):
+        return tuple(np.asarray(jax.random.key_data(key)).tolist())
+
+    def record(key, *args, **kwargs):
+        used.append(numbers(key))
+        return draw(key, *args, **kwargs)
+
+    state, draw = first_state(), jax.random.bernoulli
+    used = [numbers(jax.random.fold_in(jax.random.fold_in(state.key, 0), epoch)) for epoch in range(4)]
+    monkeypatch.setattr(jax.random, "bernoulli", record)
+    xs, labels = rows_in_time(jnp.asarray(data.images), 255), jnp.asarray(data.labels)
+    for _ in range(3):
+        state, _ = train_step(CLASSIFIER, OPTIMIZER, state, xs, labels)
+    assert len(used) == len(set(used)) == 4 + 3, "the orders of four epochs and the dropout of three steps"
+
+
 def test_the_seed_decides_everything(data):
     *_, (first, _) = train(first_state(0), data)
     *_, (again, _) = train(first_state(0), data)
@@ -169,6 +186,17 @@ def test_heads():
     assert not glorot.b.any()
 
 
+def test_a_cell_is_an_encoder():
+    assert Classifier(rnn.GRU(4), 3) == Classifier(rnn.Recurrent(rnn.GRU(4)), 3)  # type: ignore
+
+
+def test_the_last_step_of_sequences_of_unequal_lengths_is_refused():
+    classifier = Classifier(rnn.Recurrent(rnn.GRU(4)), 3, readout="last_step")
+    params = classifier.init(jax.random.key(0), COLUMNS)
+    with pytest.raises(ValueError, match='use "final"'):
+        classifier.apply(params, jnp.ones((7, 2, COLUMNS)), lengths=jnp.array([7, 3]))
+
+
 @pytest.mark.parametrize("options", [{"readout": "mean"}, {"head": "zeros"}])
 def test_unknown_options_are_refused(options):
     with pytest.raises(ValueError, match="must be one of"):
@@ -195,10 +223,10 @@ def test_the_tutorial_is_plain_sgd():
 
 def test_the_default_recipe_warms_up_clips_and_ends_at_zero():
     recipe = dataclasses.replace(RECIPES["default"], steps=200)
-    gradients = jnp.tile(jnp.array([[300.0, -400.0]]), (recipe.steps + 1, 1))
+    gradients = jnp.tile(jnp.array([[300.0, -400.0]]), (recipe.steps, 1))
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
         sizes = np.linalg.norm(updates(recipe, gradients), axis=1)
-    assert sizes[0] == 0
-    assert sizes[-1] == pytest.approx(0, abs=1e-6)
+    assert sizes[0] == pytest.approx(recipe.learning_rate / 10 * (1 + recipe.momentum)), "a tenth of the way up"
+    assert sizes[-1] < 0.01 * sizes.max()
     # A clipped gradient of norm 1, forever, with Nesterov momentum m: 1 / (1 - m) times the learning rate.
     assert sizes.max() == pytest.approx(recipe.learning_rate / (1 - recipe.momentum), rel=0.1)

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state, loss, unroll
+from helpers import CELLS, INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state, loss, unroll
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
+from rnn_jax.classifier import Classifier
 
 T, B = 5, 3
 
@@ -43,13 +44,14 @@ def test_reverse_is_forward_on_the_flipped_sequence(cell):
     assert_close((final, ys), (final_flipped, ys_flipped[::-1]))
 
 
-@given(cut=st.integers(0, T))
-def test_a_sequence_in_pieces_is_the_whole(cut):
-    for cell in (rnn.LSTM(4, peepholes=True), rnn.GRU(4), rnn.GRU(4, reset_after=False), rnn.VanillaRNN(4)):
-        params, xs = draw_params(cell), draw_inputs(T, B)
-        state, first = unroll(cell, params, xs[:cut])
-        state, second = unroll(cell, params, xs[cut:], state)
-        assert_close((state, jnp.concatenate([first, second])), unroll(cell, params, xs))
+@pytest.mark.parametrize("name", list(CELLS))
+@given(cut=st.integers(0, T), seed=st.integers(0, 9))
+def test_a_sequence_in_pieces_is_the_whole(name, cut, seed):
+    cell = CELLS[name]
+    params, xs = draw_params(cell), draw_inputs(T, B, seed=seed)
+    state, first = unroll(cell, params, xs[:cut])
+    state, second = unroll(cell, params, xs[cut:], state)
+    assert_close((state, jnp.concatenate([first, second])), unroll(cell, params, xs))
 
 
 def test_jit_changes_nothing(cell):
@@ -125,6 +127,44 @@ def test_padding_reaches_no_output_and_no_gradient(cell, reverse, poison):
     assert_close(poisoned, clean, atol=0, rtol=0)
     assert not clean[0][1][padding].any(), "the padding's own gradient is zero"
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(poisoned))
+
+
+@pytest.mark.parametrize("make", [list, np.array, lambda n: np.array(n, np.int8), jnp.array])
+def test_lengths_known_while_something_else_is_traced(make):
+    cell, params, xs = rnn.GRU(4), draw_params(rnn.GRU(4)), draw_inputs(200, B)
+    expected = unroll(cell, params, xs, lengths=jnp.array([5, 0, 2]))
+    lengths = make([5, 0, 2])
+
+    def run(xs):
+        return rnn.unroll(cell, params, xs, lengths=lengths)
+
+    assert_close(jax.jit(run)(xs), expected)
+    assert_close(jax.checkpoint(run)(xs), expected)
+    with pytest.raises(ValueError, match="lengths must be from 0 to 4"):
+        jax.jit(run)(xs[:4])
+
+
+PADDED = {
+    "variational": rnn.variational_dropout(rnn.LSTM(3), inputs=0.2, states=0.3, outputs=0.5),
+    "zoneout": rnn.zoneout(rnn.LSTM(3), h=0.1, c=0.5),
+    "recurrent dropout": rnn.LayerNormLSTM(3, recurrent_dropout=0.3),
+}
+
+
+@pytest.mark.parametrize("cell", list(PADDED.values()), ids=list(PADDED))
+@pytest.mark.parametrize("key", [None, jax.random.key(5)], ids=["no key", "key"])
+def test_padding_stays_out_of_whole_networks(cell, key):
+    net = rnn.stack(rnn.residual(rnn.dropout(cell, 0.2)), rnn.bidirectional(cell), rnn.Recurrent(cell, reverse=True))
+    classifier = Classifier(net, 2)
+    params, xs, lengths = draw_params(classifier), draw_inputs(T, B), jnp.array([5, 0, 2])
+
+    def run(params, xs):
+        outputs = classifier.apply(params, xs, lengths=lengths, key=key), net.apply(params.encoder, xs, lengths=lengths)
+        return loss(outputs), outputs
+
+    grad = jax.jit(jax.grad(run, argnums=(0, 1), has_aux=True))
+    padding = jnp.arange(T)[:, None, None] >= lengths[:, None]
+    assert_close(grad(params, jnp.where(padding, jnp.nan, xs)), grad(params, xs), atol=0, rtol=0)
 
 
 def test_length_zero_keeps_the_initial_state(cell):
@@ -214,3 +254,39 @@ def test_a_step_checks_its_arguments_too(cell):
         cell.step(params, cell.initial_state((2,)), draw_inputs(B))
     with pytest.raises(ValueError, match="x has dtype int32"):
         cell.step(params, cell.initial_state((2,)), jnp.ones((2, 3), int))
+    state, y = cell.step(params, cell.initial_state((2,)), [[1.0, 2.0, 3.0]] * 2)
+    assert_close((state, y), cell.step(params, cell.initial_state((2,)), np.array([[1.0, 2, 3]] * 2, np.float32)))
+
+
+def test_implementations():
+    cell, params, xs = rnn.GRU(4), draw_params(rnn.GRU(4)), draw_inputs(T, B)
+    assert_close(rnn.unroll(cell, params, xs, implementation="scan"), rnn.unroll(cell, params, xs), atol=0, rtol=0)
+    with pytest.raises(ValueError, match="implementation must be one of None, scan, not 'fast'"):
+        rnn.unroll(cell, params, xs, implementation="fast")  # type: ignore
+
+
+def test_no_steps_at_all(cell):
+    state, ys = rnn.unroll(cell, draw_params(cell), draw_inputs(0, B))
+    assert_close(state, cell.initial_state((B,)))
+    assert ys.shape == (0, B, cell.output_size)
+
+
+def test_a_user_s_cell_may_mix_dtypes_and_draw_parameters_as_it_likes():
+    class Decay:
+        """Averages in float32, whatever comes in."""
+
+        output_size = 3
+
+        def init(self, key, input_size):
+            return np.random.default_rng(int(jax.random.randint(key, (), 0, 9))).random(input_size, np.float32)
+
+        def initial_state(self, batch_shape=(), dtype=float):
+            return jnp.zeros((*batch_shape, 3), jnp.float32)
+
+        def step(self, params, state, x):
+            state = params * state + (1 - params) * x.astype(jnp.float32)
+            return state, state.astype(x.dtype)
+
+    cell = Decay()
+    state, ys = rnn.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones((T, B, 3), jnp.bfloat16))
+    assert (state.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, check_choice, check_size, check_step
+from rnn_jax.base import Array, CheckedCell, check_choice, check_size
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 
 
@@ -28,7 +28,7 @@ class GRUState(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class GRU:
+class GRU(CheckedCell):
     """The gated recurrent unit (Cho et al., 2014, arXiv:1406.1078).
 
         [r, z] = s(x w_x + h w_h + b)                  the first two thirds of the columns
@@ -82,7 +82,7 @@ class GRU:
 
     def step(self, params: GRUParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
         """Takes one step: x [B, D] -> (state, h' [B, H])."""
-        check_step(self, params, state, x)
+        x = self.check(params, state, x)
         h, H = state.h, self.hidden_size
         gates_x, n_x = jnp.split(x @ params.w_x + params.b, [2 * H], axis=-1)
         if params.b_h is not None:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, check_choice, check_rate, check_size, check_step, dropout_mask
+from rnn_jax.base import Array, CheckedCell, check_choice, check_rate, check_size, dropout_mask
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 from rnn_jax.cells.lstm import LSTMState
 
@@ -25,7 +25,7 @@ class LayerNormLSTMParams(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class LayerNormLSTM:
+class LayerNormLSTM(CheckedCell):
     """An LSTM with layer normalization and recurrent dropout (TensorFlow's contrib LayerNormBasicLSTMCell).
 
         z = x w_x + h w_h
@@ -86,7 +86,7 @@ class LayerNormLSTM:
         self, params: LayerNormLSTMParams, state: LSTMState, x: Array, m: Array | None = None
     ) -> tuple[LSTMState, Array]:
         """Takes one step: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
-        check_step(self, params, state, x)
+        x = self.check(params, state, x)
         h, c = state
         z = (x @ params.w_x + h @ params.w_h).reshape(*h.shape[:-1], 4, self.hidden_size)
         gates = _norm(z) * params.gamma + params.beta
@@ -98,5 +98,7 @@ class LayerNormLSTM:
 
 
 def _norm(v: Array) -> Array:
-    """Zero mean and unit variance over the last axis."""
-    return (v - v.mean(-1, keepdims=True)) * jax.lax.rsqrt(v.var(-1, keepdims=True) + 1e-12)
+    """Zero mean and unit variance over the last axis, at least in float32: 1e-12 is nothing in float16."""
+    wide = v if v.dtype.itemsize >= 4 else v.astype(jnp.float32)
+    wide = (wide - wide.mean(-1, keepdims=True)) * jax.lax.rsqrt(wide.var(-1, keepdims=True) + 1e-12)
+    return wide.astype(v.dtype)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, check_choice, check_size, check_step
+from rnn_jax.base import Array, CheckedCell, check_choice, check_size
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, glorot, init_kernels
 
 
@@ -38,7 +38,7 @@ class LSTMState(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class LSTM:
+class LSTM(CheckedCell):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997; forget gates: Gers et al., 2000).
 
         [i, f, g, o] = x w_x + h w_h + b
@@ -114,7 +114,7 @@ class LSTM:
 
     def step(self, params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
         """Takes one step: x [B, D] -> (state, h' [B, R])."""
-        check_step(self, params, state, x)
+        x = self.check(params, state, x)
         h, c = state
         i, f, g, o = jnp.split(x @ params.w_x + h @ params.w_h + params.b, 4, axis=-1)
         p = params.p
@@ -122,12 +122,17 @@ class LSTM:
             i, f = i + p.i * c, f + p.f * c
         c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
         if self.cell_clip is not None:
-            c = jnp.clip(c, -self.cell_clip, self.cell_clip)
+            c = _clip(c, self.cell_clip)
         if p is not None:
             o = o + p.o * c
         h = sigmoid(o) * jnp.tanh(c)
         if params.w_r is not None:
             h = h @ params.w_r
             if self.projection_clip is not None:
-                h = jnp.clip(h, -self.projection_clip, self.projection_clip)
+                h = _clip(h, self.projection_clip)
         return LSTMState(h, c), h
+
+
+def _clip(v: Array, clip: float) -> Array:
+    """V within [-clip, clip]."""
+    return jnp.clip(v, -float(clip), float(clip))

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, check_choice, check_size, check_step
+from rnn_jax.base import Array, CheckedCell, check_choice, check_size
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 
 
@@ -26,7 +26,7 @@ class VanillaRNNState(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class VanillaRNN:
+class VanillaRNN(CheckedCell):
     """The plain recurrent network (Elman, 1990; TensorFlow's BasicRNNCell).
 
         h' = tanh(x w_x + h w_h + b)
@@ -68,7 +68,7 @@ class VanillaRNN:
 
     def step(self, params: VanillaRNNParams, state: VanillaRNNState, x: Array) -> tuple[VanillaRNNState, Array]:
         """Takes one step: x [B, D] -> (state, h' [B, H])."""
-        check_step(self, params, state, x)
+        x = self.check(params, state, x)
         activation = jnp.tanh if self.activation == "tanh" else jax.nn.relu
         h = activation(x @ params.w_x + state.h @ params.w_h + params.b)
         return VanillaRNNState(h), h

@@ -81,6 +81,9 @@ def _parse(full_name: str) -> tuple[tuple[int, str | None], str]:
         name = f"{scopes.pop()}/{name}"
     layers = [int(scope.removeprefix("cell_")) for scope in scopes if re.fullmatch(r"cell_\d+", scope)]
     directions = [scope for scope in scopes if scope in _DIRECTIONS.values()]
+    if directions and layers and scopes.index(directions[0]) < scopes.index(f"cell_{layers[0]}"):
+        # Two stacks, one for each direction, meet at the top only: not a stack of bidirectional layers.
+        raise ValueError(f"{full_name} is of a bidirectional network of stacks, which is no stack of layers here")
     return (layers[0] if layers else 0, directions[0] if directions else None), name
 
 

@@ -32,7 +32,7 @@ from rnn_jax.convert.networks import (
     take,
     take_apart,
 )
-from rnn_jax.layers import LayerWrapper, Residual, Stack
+from rnn_jax.layers import Bidirectional, LayerWrapper, Residual, Stack
 
 
 def from_torch(cell: Cell | Layer, state_dict: Mapping[str, Any], suffix: str = "l0") -> Params:
@@ -85,20 +85,23 @@ def _suffixes(net: Cell | Layer, suffix: str) -> list[str]:
     }
     if len(kinds) > 1:
         raise ValueError(f"a module of PyTorch has layers of one kind and size, not {net}")
-    if found[0].layer is not None and _has_residual(net):
+    if any(part.merge != "concat" for part in _parts(net, Bidirectional)):
+        raise ValueError(f"a module of PyTorch puts both directions side by side: {net} needs merge='concat'")
+    if found[0].layer is not None and _parts(net, Residual):
         raise ValueError(f"a module of PyTorch has no residual connections between its layers, which {net} needs")
     return [f"l{place.layer or 0}" + "_reverse" * (place.direction == "backward") for place in found]
 
 
-def _has_residual(net: Any) -> bool:
-    """Whether a layer's inputs are added to its outputs anywhere in a network."""
+def _parts(net: Any, kind: type) -> list[Any]:
+    """The parts of a network that are of a kind of layer."""
     match net:
         case Stack():
-            return any(_has_residual(layer) for layer in net.layers)
+            inner = [part for layer in net.layers for part in _parts(layer, kind)]
         case LayerWrapper():
-            return isinstance(net, Residual) or _has_residual(net.layer)
+            inner = _parts(net.layer, kind)
         case _:
-            return False
+            inner = []
+    return [net, *inner] if isinstance(net, kind) else inner
 
 
 def _suffix(name: str) -> str | None:

@@ -30,5 +30,5 @@ def example_order(key: Array, num_examples: int, start: Array, count: int) -> Ar
 
 
 def rows_in_time(images: Array, max_pixel: int) -> Array:
-    """Reads images row by row: uint8 [B, rows, columns] -> float32 [T = rows, B, D = columns], from 0 to 1."""
-    return jnp.moveaxis(images, -2, 0).astype(jnp.float32) / max_pixel
+    """Reads images row by row: uint8 [B, rows, columns] -> float [T = rows, B, D = columns], from 0 to 1."""
+    return jnp.moveaxis(images, -2, 0).astype(float) / max_pixel

@@ -50,9 +50,8 @@ def load_dataset(
         raise DataError(f"there is no data set {name!r}: choose one of {', '.join(NAMES)}")
     if name == "digits":
         return _load_digits()
-    if data_dir is None:
-        data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    folder = Path(data_dir).expanduser().resolve()
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    folder = Path(os.path.realpath(os.path.expanduser(data_dir)))
     wanted = "mnist" if name == "auto" else name
     try:
         return _load_local(wanted, folder) or _load_published(wanted, folder, notify)
@@ -69,7 +68,7 @@ def _load_local(name: str, data_dir: Path) -> Dataset | None:
     for folder in (data_dir / name, data_dir):
         if splits := read_archives(name, folder):
             return make_dataset(name, *splits, source=f"IDX archives in {folder}")
-    for folder in (data_dir / "mnist_family" / name, data_dir / name):
+    for folder in (data_dir / "mnist_family" / name, data_dir / name, data_dir):
         if prepared := find_prepared(folder):
             return _load_prepared(name, prepared)
     return None
@@ -80,7 +79,7 @@ def _load_published(name: str, data_dir: Path, notify: Callable[[str], None]) ->
 
 
 def _load_prepared(name: str, folder: Path) -> Dataset:
-    return make_dataset(name, *read_prepared(folder), source=f"tfds folder {folder}")
+    return make_dataset(name, *read_prepared(name, folder), source=f"tfds folder {folder}")
 
 
 def _load_digits() -> Dataset:

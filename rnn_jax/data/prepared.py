@@ -20,29 +20,36 @@ from rnn_jax.data.dataset import DataError, Split, make_split
 
 
 def find_prepared(folder: Path) -> Path | None:
-    """The folder of the newest version among those prepared in `folder`, if there is one.
+    """The folder itself if it is a prepared one, else the newest version prepared in it, if there is one.
 
     Args:
-        folder: tfds's folder of a data set or of its configuration, such as `<data_dir>/mnist`.
+        folder: tfds's folder of a data set or of its configuration, such as `<data_dir>/mnist`, or of a version.
 
     Raises:
         OSError: If the folder cannot be read.
     """
+    if _is_prepared(folder):
+        return folder
     versions = [name for name in list_folder(folder) if re.fullmatch(r"\d+\.\d+\.\d+", name)]
     for version in sorted(versions, key=_version_order, reverse=True):
-        if "dataset_info.json" in list_folder(folder / version):
+        if _is_prepared(folder / version):
             return folder / version
     return None
+
+
+def _is_prepared(folder: Path) -> bool:
+    return "dataset_info.json" in list_folder(folder)
 
 
 def _version_order(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def read_prepared(folder: Path) -> tuple[Split, Split]:
+def read_prepared(name: str, folder: Path) -> tuple[Split, Split]:
     """Reads a prepared version of MNIST or of a sibling, in the published order of the images.
 
     Args:
+        name: Which of them is asked for.
         folder: A folder from `find_prepared`.
 
     Returns:
@@ -55,7 +62,8 @@ def read_prepared(folder: Path) -> tuple[Split, Split]:
 
     try:
         info = tfds.builder_from_directory(folder).info
-        return _read_split(info, "train"), _read_split(info, "test")
+        found = info.config_name or info.name
+        splits = _read_split(info, "train"), _read_split(info, "test")
     except (ImportError, PermissionError):
         raise  # The folder itself may be in order.
     # Damage shows as whatever JSON, protobuf, Pillow, array_record and tfds raise, with no common
@@ -63,6 +71,9 @@ def read_prepared(folder: Path) -> tuple[Split, Split]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read the prepared folder {folder}: {reason}; delete it to prepare it anew") from error
+    if found != name:
+        raise DataError(f"{folder} holds {found}, not {name}: ask for {found}")
+    return splits
 
 
 def _read_split(info: Any, name: str) -> Split:

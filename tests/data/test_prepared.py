@@ -46,6 +46,16 @@ def test_the_same_data_in_the_same_order_as_the_archives(folder, convert):
     assert "tensorflow" not in sys.modules
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_prepared_folder_itself_is_a_data_dir(folder, level):
+    assert load_dataset("mnist", [folder, folder.parent][level]).source == f"tfds folder {folder}"
+
+
+def test_a_folder_of_another_data_set_is_refused(folder):
+    with pytest.raises(DataError, match="holds mnist, not kmnist: ask for mnist"):
+        load_dataset("kmnist", folder)
+
+
 def test_the_newest_complete_version_is_taken(folder):
     versions = folder.parent
     for name in ("2.0.0", "10.0.0", "incomplete.XYZ_11.0.0"):
@@ -93,4 +103,4 @@ def test_a_damaged_folder_is_an_error(folder, damage, name):
 def test_a_missing_library_is_not_blamed_on_the_folder(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError):
-        read_prepared(folder)
+        read_prepared("mnist", folder)
