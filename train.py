@@ -51,9 +51,12 @@ def make_output_dir(config: Config) -> None:
 
 def train(config: Config, data: Dataset) -> None:
     """Trains, reports on the way, and tests at the end."""
-    recipe, classifier, about = config.training_recipe(), config.build_classifier(data.num_classes), data_label(data)
+    recipe, classifier = config.training_recipe(len(data.train.labels)), config.build_classifier(data.num_classes)
+    about = data_label(data)
     optimizer = recipe.optimizer()
-    state = init_state(classifier, optimizer, jax.random.key(config.seed), input_size=data.train.images.shape[-1])
+    # One compilation instead of one for each little operation.
+    init = jax.jit(init_state, static_argnums=(0, 1, 3))
+    state = init(classifier, optimizer, jax.random.key(config.seed), data.train.images.shape[-1])
     print(describe(config, data, sum(leaf.size for leaf in jax.tree.leaves(state.params))), flush=True)
 
     history: list[Report] = []

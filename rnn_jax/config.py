@@ -82,9 +82,12 @@ class Config:
         if self.training_recipe().steps * self.batch_size >= 2**31:
             raise ValueError("--steps times --batch-size must be below 2147483648")
 
-    def training_recipe(self) -> Recipe:
-        """The recipe, with what the flags say in place of its own."""
+    def training_recipe(self, num_examples: int | None = None) -> Recipe:
+        """The recipe, with what the flags say in place of its own; `num_examples` to train on may limit its steps."""
         recipe = RECIPES[self.recipe]
+        if num_examples is not None and recipe.max_epochs is not None:
+            most = max(1, recipe.max_epochs * num_examples // self.batch_size)
+            recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))
         if self.cell == "vanilla":
             recipe = dataclasses.replace(recipe, learning_rate=recipe.vanilla_learning_rate)
         told = {name: getattr(self, name) for name in ("steps", "learning_rate", "momentum")}

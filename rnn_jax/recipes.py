@@ -14,6 +14,7 @@ class Recipe:
 
     Attributes:
       steps: updates.
+      max_epochs: fewer updates if the data is so small that they would show it more often; None for no such limit.
       learning_rate: the highest learning rate.
       vanilla_learning_rate: the same for the vanilla cell, which has no gates that would keep its gradients in bounds.
       momentum: of SGD, from 0 (none) to below 1.
@@ -28,6 +29,7 @@ class Recipe:
     """
 
     steps: int
+    max_epochs: int | None
     learning_rate: float
     vanilla_learning_rate: float
     momentum: float
@@ -53,7 +55,8 @@ class Recipe:
 
 RECIPES = {
     "default": Recipe(
-        steps=4000,
+        steps=3000,
+        max_epochs=100,
         learning_rate=0.3,
         vanilla_learning_rate=0.03,
         momentum=0.9,
@@ -70,6 +73,7 @@ RECIPES = {
     # backward half has seen one row only, and its GRU resets before the product.
     "tutorial": Recipe(
         steps=10_000,
+        max_epochs=None,
         learning_rate=0.001,
         vanilla_learning_rate=0.001,
         momentum=0.0,

@@ -3,11 +3,12 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnn_jax.data import Dataset
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Report(NamedTuple):
@@ -41,8 +42,10 @@ def save_history(folder: Path, history: Sequence[Report], title: str) -> None:
     training_curve(history, title).savefig(folder / "training_curve.png", dpi=150)
 
 
-def training_curve(history: Sequence[Report], title: str) -> Figure:
+def training_curve(history: Sequence[Report], title: str) -> "Figure":
     """Draws minibatch loss and accuracy over the steps, one above the other."""
+    from matplotlib.figure import Figure  # It takes a second to import, which most runs need not spend.
+
     figure = Figure(figsize=(7, 5), layout="constrained")
     figure.suptitle(title)
     loss_axes, accuracy_axes = figure.subplots(2, sharex=True)

@@ -108,6 +108,13 @@ def test_flags_override_the_recipe():
     assert recipe == dataclasses.replace(RECIPES["tutorial"], steps=5, momentum=0.5)
 
 
+def test_small_data_is_not_shown_too_often():
+    assert Config().training_recipe(num_examples=55_000).steps == RECIPES["default"].steps
+    assert Config(batch_size=100).training_recipe(num_examples=1_000).steps == 1_000
+    assert Config(steps=5_000).training_recipe(num_examples=1_000).steps == 5_000
+    assert Config(recipe="tutorial").training_recipe(num_examples=1_000).steps == 10_000
+
+
 def test_the_vanilla_cell_learns_at_a_rate_of_its_own():
     assert Config(cell="vanilla").training_recipe().learning_rate == RECIPES["default"].vanilla_learning_rate
     assert Config(cell="vanilla", learning_rate=0.5).training_recipe().learning_rate == 0.5
