@@ -120,6 +120,18 @@ def test_recurrent_dropout_needs_a_key_and_keeps_the_mean():
     assert not np.array_equal(m[0], m[1]), "the mask is fresh at every step"
 
 
+def test_blank_steps_at_the_start_leave_gradients_finite(cell):
+    """The first rows of a digit's image are blank, and all units of a new cell are then in the same state."""
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    xs = draw_inputs(12, B).at[:8].set(0)
+
+    def of_xs(params):
+        return loss(rnn.unroll(cell, params, xs))
+
+    gradients = jax.tree.leaves(jax.jit(jax.grad(of_xs))(params))
+    assert all(jnp.isfinite(leaf).all() and jnp.abs(leaf).max() < 1e3 for leaf in gradients)
+
+
 # --- transforms and precisions ---
 
 

@@ -34,7 +34,7 @@ class LayerNormLSTM(CheckedCell):
         h' = s(o) tanh(c')
 
     norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-12) over the units (Ba et al., 2016, arXiv:1607.06450), and the
-    normalized c' is what is stored. m is 1 without a key; with one, it is recurrent dropout without memory loss
+    normalized c' is what is stored; where all of v are equal, the gradient is taken as zero. m is 1 without a key; with one, it is recurrent dropout without memory loss
     (Semeniuta et al., 2016, arXiv:1603.05118): m ~ Bernoulli(1 - rate) / (1 - rate), fresh at every step. The output
     is h'.
 
@@ -100,5 +100,8 @@ class LayerNormLSTM(CheckedCell):
 def _norm(v: Array) -> Array:
     """Zero mean and unit variance over the last axis, at least in float32: 1e-12 is nothing in float16."""
     wide = v if v.dtype.itemsize >= 4 else v.astype(jnp.float32)
-    wide = (wide - wide.mean(-1, keepdims=True)) * jax.lax.rsqrt(wide.var(-1, keepdims=True) + 1e-12)
-    return wide.astype(v.dtype)
+    variance = wide.var(-1, keepdims=True)
+    # Equal numbers, as in the gates of a blank row at the start, are normalized to zeros in any case. Without `where`
+    # their gradient would grow a million times with every step back.
+    scale = jnp.where(variance > 0, jax.lax.rsqrt(variance + 1e-12), 0)
+    return ((wide - wide.mean(-1, keepdims=True)) * scale).astype(v.dtype)
