@@ -34,9 +34,9 @@ class LayerNormLSTM(CheckedCell):
         h' = s(o) tanh(c')
 
     norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-12) over the units (Ba et al., 2016, arXiv:1607.06450), and the
-    normalized c' is what is stored; where all of v are equal, the gradient is taken as zero. m is 1 without a key; with one, it is recurrent dropout without memory loss
-    (Semeniuta et al., 2016, arXiv:1603.05118): m ~ Bernoulli(1 - rate) / (1 - rate), fresh at every step. The output
-    is h'.
+    normalized c' is what is stored; where all of v are equal, the gradient is taken as zero. m is 1 without a key; with
+    one, it is recurrent dropout without memory loss (Semeniuta et al., 2016, arXiv:1603.05118):
+    m ~ Bernoulli(1 - rate) / (1 - rate), fresh at every step. The output is h'.
 
     Args:
       hidden_size: H, the number of units.
