@@ -18,7 +18,7 @@ STEPS_PER_CALL = 50  # so often moves the progress bar; REPORT_EVERY is a multip
 
 
 def main() -> int:
-    """Returns the exit status: 0, 2 for a mistake of the user's, 130 for an interruption."""
+    """Returns the exit status: 0; 2 for a mistake of the user's; 130 if interrupted; 141 if nobody reads the output."""
     config = parse()
     try:
         try:
