@@ -15,7 +15,6 @@ So `xs [T, B, D]` may be an array of shape (28, 128, 28), of shape (28, 28) for 
 shape (28, 8, 16, 28) for a batch of two axes.
 """
 
-import functools
 import numbers
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
@@ -38,6 +37,9 @@ class Cell(Protocol):
     A cell with something random in its step has a fifth member, `noise(key, xs)`, which draws it for all steps of
     xs [T, B, D] at once: a pytree of arrays that lead with T and B. `step` then takes one step's share of it as its
     last argument, or None where nothing is to be random.
+
+    A cell that offers its `equations` beside its `step` unrolls faster; `equations.EquationsCell` makes the one of the
+    other.
     """
 
     @property
@@ -141,40 +143,6 @@ def check_input(name: str, x: ArrayLike, min_ndim: int = 1) -> Array:
         axes = "[T, ..., input_size]: time leads, features come last" if min_ndim == 2 else "[..., input_size]"
         raise ValueError(f"{name} has shape {x.shape}, but needs {axes}")
     return x
-
-
-class CheckedCell:
-    """The door of the built-in cells: their arguments are compared with what the cell itself would make."""
-
-    def check(self: Cell, params: Params, state: State, x: ArrayLike, name: str = "x") -> Array:
-        """Checks the arguments of one step.
-
-        Args:
-          params: the cell's parameters.
-          state: its state, leading with the batch axes of `x`.
-          x: the input of one step, [B, D].
-          name: what the caller calls the input, for the messages.
-
-        Returns:
-          x, as an array.
-
-        Raises:
-          ValueError: naming the argument, the shape or dtype it has and the one it needs.
-        """
-        x = check_input(name, x)
-        needs = f"{name} with {x.shape[-1]} features and batch shape {x.shape[:-1]}"
-        params_like, state_like = _what_a_step_takes(self, x.shape, x.dtype)
-        check_like("params", params, params_like, needs, x.dtype)
-        check_like("state", state, state_like, needs, x.dtype)
-        return x
-
-
-@functools.lru_cache(maxsize=1024)
-def _what_a_step_takes(cell: Cell, shape: tuple[int, ...], dtype: Any) -> tuple[Params, State]:
-    """Shapes of parameters and state for inputs of a shape; remembered, as tracing `init` costs more than a step."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(lambda key: cell.init(key, shape[-1]), key)
-    return params, jax.eval_shape(lambda: cell.initial_state(shape[:-1], dtype))
 
 
 def check_like(name: str, value: Any, like: Any, needs: str, dtype: Any = None) -> None:

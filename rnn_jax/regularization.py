@@ -5,12 +5,15 @@ is random.
 """
 
 import dataclasses
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_rate, draw_noise, dropout_mask, take_step
+from rnn_jax.equations import Dense, apply_equations
 from rnn_jax.layers import CellWrapper, LayerWrapper, as_layer
 
 
@@ -56,9 +59,33 @@ def dropout(layer: Cell | Layer, rate: float) -> Dropout:
     return Dropout(as_layer(layer), float(rate))
 
 
+Take: TypeAlias = Callable[[State, Array, Any], tuple[State, Array]]  # a cell's step, its parameters known
+
+
+@dataclasses.dataclass(frozen=True)
+class RegularizedCell(CellWrapper):
+    """A cell whose step is the step of another with something done before and after it."""
+
+    def around(self, take: Take, state: State, x: Array, noise: Any) -> tuple[State, Array]:
+        """Takes the other cell's step, `take`, and does what there is to do around it."""
+        raise NotImplementedError
+
+    def step(self, params: Params, state: State, x: Array, noise: Any = None) -> tuple[State, Array]:
+        """Takes one step: x [B, D] -> (state, output)."""
+        return self.around(functools.partial(take_step, self.cell, params), state, x, noise)
+
+    def equations(self, params: Params, state: State, x: Array, dense: Dense, noise: Any = None) -> tuple[State, Array]:
+        """The same for a cell that offers its equations."""
+
+        def take(state: State, x: Array, noise: Any) -> tuple[State, Array]:
+            return apply_equations(self.cell, params, state, x, dense, noise)
+
+        return self.around(take, state, x, noise)
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class VariationalDropout(CellWrapper):
+class VariationalDropout(RegularizedCell):
     """A cell with dropout by one mask in time. See `variational_dropout`."""
 
     inputs: float
@@ -82,12 +109,12 @@ class VariationalDropout(CellWrapper):
         )
         return draw_noise(self.cell, k_cell, xs), masks
 
-    def step(self, params: Params, state: State, x: Array, noise: Any = None) -> tuple[State, Array]:
+    def around(self, take: Take, state: State, x: Array, noise: Any) -> tuple[State, Array]:
         """Takes one step of the cell between the masks: x [B, D] -> (state, y' [B, H])."""
         if noise is None:
-            return self.cell.step(params, state, x)
+            return take(state, x, None)
         cell_noise, (m_x, m_h, m_y) = noise
-        state, y = take_step(self.cell, params, state, x * m_x, cell_noise)
+        state, y = take(state, x * m_x, cell_noise)
         return state._replace(h=state.h * m_h), y * m_y
 
 
@@ -119,7 +146,7 @@ def variational_dropout(
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Zoneout(CellWrapper):
+class Zoneout(RegularizedCell):
     """A cell whose state is kept at random. See `zoneout`."""
 
     rates: tuple[tuple[str, float], ...]
@@ -134,10 +161,10 @@ class Zoneout(CellWrapper):
         }
         return draw_noise(self.cell, k_cell, xs), kept
 
-    def step(self, params: Params, state: State, x: Array, noise: Any = None) -> tuple[State, Array]:
+    def around(self, take: Take, state: State, x: Array, noise: Any) -> tuple[State, Array]:
         """Takes one step and keeps a part of the old state: x [B, D] -> (state, h [B, H])."""
         cell_noise, d = (None, dict(self.rates)) if noise is None else noise
-        new_state, _ = take_step(self.cell, params, state, x, cell_noise)
+        new_state, _ = take(state, x, cell_noise)
         for name in d:
             old, new = getattr(state, name), getattr(new_state, name)
             new_state = new_state._replace(**{name: d[name] * old + (1 - d[name]) * new})

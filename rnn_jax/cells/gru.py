@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, CheckedCell, check_choice, check_size
+from rnn_jax.base import Array, check_choice, check_size
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
+from rnn_jax.equations import Dense, EquationsCell
 
 
 class GRUParams(NamedTuple):
@@ -28,7 +29,7 @@ class GRUState(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class GRU(CheckedCell):
+class GRU(EquationsCell):
     """The gated recurrent unit (Cho et al., 2014, arXiv:1406.1078).
 
         [r, z] = s(x w_x + h w_h + b)                  the first two thirds of the columns
@@ -80,18 +81,19 @@ class GRU(CheckedCell):
         """Zeros."""
         return GRUState(h=jnp.zeros((*batch_shape, self.hidden_size), dtype))
 
-    def step(self, params: GRUParams, state: GRUState, x: Array) -> tuple[GRUState, Array]:
-        """Takes one step: x [B, D] -> (state, h' [B, H])."""
-        x = self.check(params, state, x)
+    def equations(self, params: GRUParams, state: GRUState, x: Array, dense: Dense) -> tuple[GRUState, Array]:
+        """The equations: x [B, D] -> (state, h' [B, H])."""
         h, H = state.h, self.hidden_size
-        gates_x, n_x = jnp.split(x @ params.w_x + params.b, [2 * H], axis=-1)
         if params.b_h is not None:
-            gates_h, n_h = jnp.split(h @ params.w_h, [2 * H], axis=-1)
-            r, z = jnp.split(sigmoid(gates_x + gates_h), 2, axis=-1)
+            r_x, z_x, n_x = dense((x, params.w_x), bias=params.b, parts=3)
+            r_h, z_h, n_h = dense((h, params.w_h), parts=3)
+            r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
             n = jnp.tanh(n_x + r * (n_h + params.b_h))
         else:
-            w_gates, w_n = jnp.split(params.w_h, [2 * H], axis=-1)
-            r, z = jnp.split(sigmoid(gates_x + h @ w_gates), 2, axis=-1)
-            n = jnp.tanh(n_x + (r * h) @ w_n)
+            gates, candidate = slice(0, 2 * H), slice(2 * H, 3 * H)
+            r, z = dense((x, params.w_x), (h, params.w_h), bias=params.b, columns=gates, parts=2)
+            r, z = sigmoid(r), sigmoid(z)
+            (n,) = dense((x, params.w_x), (r * h, params.w_h), bias=params.b, columns=candidate)
+            n = jnp.tanh(n)
         h = z * h + (1 - z) * n
         return GRUState(h), h

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, CheckedCell, check_choice, check_rate, check_size, dropout_mask
+from rnn_jax.base import Array, check_choice, check_rate, check_size, dropout_mask
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 from rnn_jax.cells.lstm import LSTMState
+from rnn_jax.equations import Dense, EquationsCell
 
 
 class LayerNormLSTMParams(NamedTuple):
@@ -25,7 +26,7 @@ class LayerNormLSTMParams(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class LayerNormLSTM(CheckedCell):
+class LayerNormLSTM(EquationsCell):
     """An LSTM with layer normalization and recurrent dropout (TensorFlow's contrib LayerNormBasicLSTMCell).
 
         z = x w_x + h w_h
@@ -82,26 +83,26 @@ class LayerNormLSTM(CheckedCell):
             return None
         return dropout_mask(key, self.recurrent_dropout, (*xs.shape[:-1], self.hidden_size), xs.dtype)
 
-    def step(
-        self, params: LayerNormLSTMParams, state: LSTMState, x: Array, m: Array | None = None
+    def equations(
+        self, params: LayerNormLSTMParams, state: LSTMState, x: Array, dense: Dense, m: Array | None = None
     ) -> tuple[LSTMState, Array]:
-        """Takes one step: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
-        x = self.check(params, state, x)
+        """The equations: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
         h, c = state
-        z = (x @ params.w_x + h @ params.w_h).reshape(*h.shape[:-1], 4, self.hidden_size)
-        gates = _norm(z) * params.gamma + params.beta
-        i, f, g, o = (gates[..., gate, :] for gate in range(4))
+        gates = dense((x, params.w_x), (h, params.w_h), parts=4)
+        i, f, g, o = (
+            _norm(z, dense.axis) * gamma + beta for z, gamma, beta in zip(gates, params.gamma, params.beta, strict=True)
+        )
         g = jnp.tanh(g) if m is None else jnp.tanh(g) * m
-        c = _norm(c * sigmoid(f) + sigmoid(i) * g) * params.gamma_c + params.beta_c
+        c = _norm(c * sigmoid(f) + sigmoid(i) * g, dense.axis) * params.gamma_c + params.beta_c
         h = sigmoid(o) * jnp.tanh(c)
         return LSTMState(h, c), h
 
 
-def _norm(v: Array) -> Array:
-    """Zero mean and unit variance over the last axis, at least in float32: 1e-12 is nothing in float16."""
+def _norm(v: Array, axis: int) -> Array:
+    """Zero mean and unit variance over the units, at least in float32: 1e-12 is nothing in float16."""
     wide = v if v.dtype.itemsize >= 4 else v.astype(jnp.float32)
-    variance = wide.var(-1, keepdims=True)
+    variance = wide.var(axis, keepdims=True)
     # Equal numbers, as in the gates of a blank row at the start, are normalized to zeros in any case. Without `where`
     # their gradient would grow a million times with every step back.
     scale = jnp.where(variance > 0, jax.lax.rsqrt(variance + 1e-12), 0)
-    return ((wide - wide.mean(-1, keepdims=True)) * scale).astype(v.dtype)
+    return ((wide - wide.mean(axis, keepdims=True)) * scale).astype(v.dtype)

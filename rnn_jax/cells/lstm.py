@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, CheckedCell, check_choice, check_size
+from rnn_jax.base import Array, check_choice, check_size
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, glorot, init_kernels
+from rnn_jax.equations import Dense, EquationsCell
 
 
 class Peepholes(NamedTuple):
@@ -38,7 +39,7 @@ class LSTMState(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class LSTM(CheckedCell):
+class LSTM(EquationsCell):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997; forget gates: Gers et al., 2000).
 
         [i, f, g, o] = x w_x + h w_h + b
@@ -112,11 +113,10 @@ class LSTM(CheckedCell):
             c=jnp.zeros((*batch_shape, self.hidden_size), dtype),
         )
 
-    def step(self, params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        """Takes one step: x [B, D] -> (state, h' [B, R])."""
-        x = self.check(params, state, x)
+    def equations(self, params: LSTMParams, state: LSTMState, x: Array, dense: Dense) -> tuple[LSTMState, Array]:
+        """The equations: x [B, D] -> (state, h' [B, R])."""
         h, c = state
-        i, f, g, o = jnp.split(x @ params.w_x + h @ params.w_h + params.b, 4, axis=-1)
+        i, f, g, o = dense((x, params.w_x), (h, params.w_h), bias=params.b, parts=4)
         p = params.p
         if p is not None:
             i, f = i + p.i * c, f + p.f * c
@@ -127,7 +127,7 @@ class LSTM(CheckedCell):
             o = o + p.o * c
         h = sigmoid(o) * jnp.tanh(c)
         if params.w_r is not None:
-            h = h @ params.w_r
+            (h,) = dense((h, params.w_r))
             if self.projection_clip is not None:
                 h = _clip(h, self.projection_clip)
         return LSTMState(h, c), h

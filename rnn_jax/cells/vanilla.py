@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, CheckedCell, check_choice, check_size
+from rnn_jax.base import Array, check_choice, check_size
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
+from rnn_jax.equations import Dense, EquationsCell
 
 
 class VanillaRNNParams(NamedTuple):
@@ -26,7 +27,7 @@ class VanillaRNNState(NamedTuple):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class VanillaRNN(CheckedCell):
+class VanillaRNN(EquationsCell):
     """The plain recurrent network (Elman, 1990; TensorFlow's BasicRNNCell).
 
         h' = tanh(x w_x + h w_h + b)
@@ -66,9 +67,10 @@ class VanillaRNN(CheckedCell):
         """Zeros."""
         return VanillaRNNState(h=jnp.zeros((*batch_shape, self.hidden_size), dtype))
 
-    def step(self, params: VanillaRNNParams, state: VanillaRNNState, x: Array) -> tuple[VanillaRNNState, Array]:
-        """Takes one step: x [B, D] -> (state, h' [B, H])."""
-        x = self.check(params, state, x)
-        activation = jnp.tanh if self.activation == "tanh" else jax.nn.relu
-        h = activation(x @ params.w_x + state.h @ params.w_h + params.b)
+    def equations(
+        self, params: VanillaRNNParams, state: VanillaRNNState, x: Array, dense: Dense
+    ) -> tuple[VanillaRNNState, Array]:
+        """The equation: x [B, D] -> (state, h' [B, H])."""
+        (z,) = dense((x, params.w_x), (state.h, params.w_h), bias=params.b)
+        h = jnp.tanh(z) if self.activation == "tanh" else jax.nn.relu(z)
         return VanillaRNNState(h), h

@@ -1,0 +1,129 @@
+"""Cells that offer their equations: everything in a step but how its products with matrices are taken.
+
+The fast path needs the products apart from the rest, which is elementwise: see `fused`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from rnn_jax.base import Array, Cell, Params, State, check_input, check_like
+
+
+class DenseCall(NamedTuple):
+    """What a cell asks of `Dense`."""
+
+    terms: tuple[tuple[Array, Array], ...]
+    bias: Array | None
+    columns: slice
+    parts: int
+
+    def plain(self) -> tuple[Array, ...]:
+        """Takes the products as they are written."""
+        z = sum((v @ w[:, self.columns] for v, w in self.terms), start=jnp.zeros((), self.terms[0][0].dtype))
+        if self.bias is not None:
+            z = z + self.bias[self.columns]
+        return tuple(jnp.split(z, self.parts, axis=-1))
+
+
+Product: TypeAlias = Callable[[DenseCall], tuple[Array, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """Takes the products of a step, z = v_1 w_1 + v_2 w_2 + ... + b, and splits z into equal parts, the gates.
+
+    It is handed to a cell's `equations`, which take every product with a matrix through it; whoever calls them decides
+    how products are computed and what their derivative is.
+
+    Args:
+      product: how they are computed; by default as written.
+      axis: where the features of every vector in the equations are: -1 for [B, H], 0 for [H, B]. All that equations do
+        beside products must be elementwise, or reduce along this axis.
+    """
+
+    product: Product = DenseCall.plain
+    axis: int = -1
+
+    def __call__(
+        self,
+        *terms: tuple[Array, Array],
+        bias: Array | None = None,
+        columns: slice = slice(None),
+        parts: int = 1,
+    ) -> tuple[Array, ...]:
+        """Takes a sum of products.
+
+        Args:
+          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], one of the parameters as it stands.
+          bias: one of the parameters as it stands, [N]; None for none.
+          columns: which of the N columns of the matrices and the bias to use; all, or one stretch of them.
+          parts: into how many parts of equal size to split the sum.
+
+        Returns:
+          The parts, [B, columns / parts] each.
+        """
+        return self.product(DenseCall(terms, bias, columns, parts))
+
+
+class EquationsCell:
+    """A cell made of its equations. The built-in cells are of this kind, and yours can be: subclass it and write
+
+        def equations(self, params, state, x, dense, noise=None):  # noise only if the cell has `noise`
+            return new_state, output
+
+    with every product with a matrix taken by `dense` (see `Dense`), beside `output_size`, `init` and `initial_state` (see
+    `base.Cell`). States are pytrees of arrays [B, F], with F features of any number.
+    """
+
+    def step(self: Any, params: Params, state: State, x: ArrayLike, noise: Any = None) -> tuple[State, Array]:
+        """Takes one step: x [B, D] -> (state, output).
+
+        Raises:
+          ValueError: naming the argument, the shape or dtype it has and the one it needs.
+        """
+        x = check_input("x", x)
+        self.check(params, state, x.shape, x.dtype, "x")
+        return apply_equations(self, params, state, x, Dense(), noise)
+
+    def check(self: Any, params: Params, state: State, shape: tuple[int, ...], dtype: Any, name: str) -> None:
+        """Checks the arguments of one step against what the cell itself would make.
+
+        Args:
+          params: the cell's parameters.
+          state: its state, leading with the batch axes of the input.
+          shape: of the input of one step, [B, D].
+          dtype: of the input.
+          name: what the caller calls the input, for the messages.
+
+        Raises:
+          ValueError: naming the argument, the shape or dtype it has and the one it needs.
+        """
+        needs = f"{name} with {shape[-1]} features and batch shape {shape[:-1]}"
+        params_like, state_like = _what_a_step_takes(self, shape, dtype)
+        check_like("params", params, params_like, needs, dtype)
+        check_like("state", state, state_like, needs, dtype)
+
+
+@functools.lru_cache(maxsize=1024)
+def _what_a_step_takes(cell: Cell, shape: tuple[int, ...], dtype: Any) -> tuple[Params, State]:
+    """Shapes of parameters and state for inputs of a shape; remembered, as tracing `init` costs more than a step."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.eval_shape(lambda key: cell.init(key, shape[-1]), key)
+    return params, jax.eval_shape(lambda: cell.initial_state(shape[:-1], dtype))
+
+
+def apply_equations(cell: Any, params: Params, state: State, x: Array, dense: Dense, noise: Any) -> tuple[State, Array]:
+    """One step of a cell's equations, with its share of what `draw_noise` gave."""
+    args = (params, state, x, dense)
+    return cell.equations(*args) if noise is None else cell.equations(*args, noise)
+
+
+def offers_equations(cell: Any) -> bool:
+    """Whether a cell, and in a wrapper the cell within, has `equations`."""
+    return hasattr(cell, "equations") and (not hasattr(cell, "cell") or offers_equations(cell.cell))
