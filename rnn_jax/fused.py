@@ -38,11 +38,19 @@ class Term(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One use of `Dense` in a step: its terms, which leaf of params the bias is, and the columns used of them."""
+    """One use of `Dense` in a step: its terms, which leaf of params the bias is, and the columns used of them.
+
+    It is computed as one product: z = [v_1 v_2 ... 1] [w_1; w_2; ...; b].
+    """
 
     terms: tuple[Term, ...]
     bias: int | None
     columns: slice
+
+    @property
+    def source(self) -> int:
+        """Where the vector of the one product comes from."""
+        return VALUE if len(self.terms) > 1 or self.bias is not None else self.terms[0].source
 
 
 class Plan(NamedTuple):
@@ -159,19 +167,18 @@ def _scan(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any)
 
 def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any, save: bool = True) -> Any:
     """The forward loop -> ((final state, ys), what the backward loop needs)."""
-    matrices = [[_oriented(plan, leaves[term.matrix][:, call.columns]) for term in call.terms] for call in plan.calls]
+    matrices = [_oriented(plan, _joined_matrix(call, leaves)) for call in plan.calls]
 
     def forward_step(state: State, inputs: Any) -> Any:
         zs, values = [], []
 
-        def product(call: DenseCall) -> tuple[Array, ...]:
-            known, ws = plan.calls[len(zs)], matrices[len(zs)]
-            z = sum(_multiply(plan, v, w) for (v, _), w in zip(call.terms, ws, strict=True))
-            if call.bias is not None:
-                z = z + (call.bias[call.columns] if plan.axis == -1 else call.bias[call.columns, None])
-            zs.append(z)
-            values.extend(v for (v, _), term in zip(call.terms, known.terms, strict=True) if term.source == VALUE)
-            return tuple(jnp.split(z, call.parts, plan.axis))
+        def product(asked: DenseCall) -> tuple[Array, ...]:
+            call, matrix = plan.calls[len(zs)], matrices[len(zs)]
+            v = _joined_vector(plan, call, asked)
+            if call.source == VALUE:
+                values.append(v)
+            zs.append(_multiply(plan, v, matrix))
+            return tuple(jnp.split(zs[-1], asked.parts, plan.axis))
 
         new_state, y = _step(plan, product, leaves, state, *inputs)
         return new_state, (y, (state, zs, values) if save else None)
@@ -196,10 +203,10 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
         def replayed_step(state: State, zs: list[Array], x: Array, others: list[Array]) -> tuple[State, Array]:
             calls = zip(plan.calls, zs, transposed, buffers, strict=True)
 
-            def product(call: DenseCall) -> tuple[Array, ...]:
-                known, z, ws, buffer = next(calls)
-                vs = [v for (v, _), term in zip(call.terms, known.terms, strict=True) if term.source != X]
-                return _replay(plan, call.parts, vs, z, ws, buffer)
+            def product(asked: DenseCall) -> tuple[Array, ...]:
+                call, z, ws, buffer = next(calls)
+                vs = [v for (v, _), term in zip(asked.terms, call.terms, strict=True) if term.source != X]
+                return _replay(plan, asked.parts, vs, z, ws, buffer)
 
             step_leaves = list(leaves)
             for n, other in zip(plan.others, others, strict=True):
@@ -226,14 +233,17 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
     state_leaves, values = jax.tree.leaves(states), iter(values)
     for call, d_z in zip(plan.calls, d_zs, strict=True):
         d_z = _rows(plan, d_z)
-        if call.bias is not None:
-            d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_z.sum(0))
+        v = xs if call.source == X else next(values) if call.source == VALUE else state_leaves[call.source]
+        d_w = _rows(plan, v).T @ d_z
+        row = 0
         for term in call.terms:
             w = leaves[term.matrix]
-            v = xs if term.source == X else next(values) if term.source == VALUE else state_leaves[term.source]
-            d_leaves[term.matrix] += _columns_of(w, call.columns, _rows(plan, v).T @ d_z)
+            d_leaves[term.matrix] += _columns_of(w, call.columns, d_w[row : row + len(w)])
+            row += len(w)
             if term.source == X:
                 d_xs += _unrows(plan, d_z @ w[:, call.columns].T, xs)
+        if call.bias is not None:
+            d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_w[-1])
     return d_leaves, d_state, d_xs, None
 
 
@@ -273,6 +283,22 @@ def _step(plan: Plan, product: Product, leaves: list[Array], state: State, x: Ar
     if valid is None:
         return new_state, y
     return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_state, state), jnp.where(valid, y, 0)
+
+
+def _joined_vector(plan: Plan, call: Call, asked: DenseCall) -> Array:
+    """The vector of the one product that a call is: [v_1 v_2 ... 1]."""
+    vs = [v for v, _ in asked.terms]
+    if call.bias is not None:
+        vs.append(jnp.ones_like(lax.slice_in_dim(vs[0], 0, 1, axis=plan.axis)))
+    return jnp.concatenate(vs, plan.axis) if len(vs) > 1 else vs[0]
+
+
+def _joined_matrix(call: Call, leaves: list[Array]) -> Array:
+    """The matrix of the one product that a call is: [w_1; w_2; ...; b]."""
+    ws = [leaves[term.matrix][:, call.columns] for term in call.terms]
+    if call.bias is not None:
+        ws.append(leaves[call.bias][None, call.columns])
+    return jnp.concatenate(ws) if len(ws) > 1 else ws[0]
 
 
 def _oriented(plan: Plan, w: Array) -> Array:
