@@ -15,6 +15,7 @@ from rnn_jax.cells import (
     VanillaRNNParams,
     VanillaRNNState,
 )
+from rnn_jax.equations import Dense, EquationsCell
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
 from rnn_jax.regularization import dropout, variational_dropout, zoneout
@@ -25,6 +26,8 @@ __all__ = [
     "LSTM",
     "Bidirectional",
     "BothWays",
+    "Dense",
+    "EquationsCell",
     "GRUParams",
     "GRUState",
     "LSTMParams",

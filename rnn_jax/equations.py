@@ -60,7 +60,8 @@ class Dense:
         """Takes a sum of products.
 
         Args:
-          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], one of the parameters as it stands.
+          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], one of the parameters as it
+            stands.
           bias: one of the parameters as it stands, [N]; None for none.
           columns: which of the N columns of the matrices and the bias to use; all, or one stretch of them.
           parts: into how many parts of equal size to split the sum.
@@ -72,13 +73,35 @@ class Dense:
 
 
 class EquationsCell:
-    """A cell made of its equations. The built-in cells are of this kind, and yours can be: subclass it and write
+    """A cell made of its equations, as the built-in cells are, and as your own can be.
 
-        def equations(self, params, state, x, dense, noise=None):  # noise only if the cell has `noise`
+    Subclass it, and write `output_size`, `init` and `initial_state` as `base.Cell` has them, and in place of `step`
+
+        def equations(self, params, state, x, dense, noise=None):  # noise only for a cell that has `noise`
             return new_state, output
 
-    with every product with a matrix taken by `dense` (see `Dense`), beside `output_size`, `init` and `initial_state` (see
-    `base.Cell`). States are pytrees of arrays [B, F], with F features of any number.
+    with every product with a matrix taken by `dense`, see `Dense`. A subclass is frozen or at least hashable.
+
+    >>> import dataclasses
+    >>> import jax, jax.numpy as jnp, rnn_jax as rnn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Leaky(rnn.EquationsCell):
+    ...     output_size: int
+    ...
+    ...     def init(self, key, input_size):
+    ...         return {"w": jax.random.normal(key, (input_size, self.output_size)), "tau": jnp.ones(self.output_size)}
+    ...
+    ...     def initial_state(self, batch_shape=(), dtype=float):
+    ...         return jnp.zeros((*batch_shape, self.output_size), dtype)
+    ...
+    ...     def equations(self, params, state, x, dense):
+    ...         (z,) = dense((x, params["w"]))
+    ...         state = state + jax.nn.sigmoid(params["tau"]) * (jnp.tanh(z) - state)
+    ...         return state, state
+    >>> cell = Leaky(4)
+    >>> state, ys = rnn.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones((5, 2, 3)), implementation="fused")
+    >>> ys.shape
+    (5, 2, 4)
     """
 
     def step(self: Any, params: Params, state: State, x: ArrayLike, noise: Any = None) -> tuple[State, Array]:

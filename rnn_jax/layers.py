@@ -39,10 +39,12 @@ class Recurrent(CellWrapper):
     Args:
       cell: any cell.
       reverse: whether it reads the sequence from its end.
+      remat: whether to save memory in long sequences, see `unroll`.
     """
 
     _: dataclasses.KW_ONLY
     reverse: bool = False
+    remat: bool | int = False
 
     def apply(
         self,
@@ -54,7 +56,7 @@ class Recurrent(CellWrapper):
         key: Array | None = None,
     ) -> tuple[State, Array]:
         """Runs over a whole sequence: xs [T, B, D] -> (final state, ys [T, B, H]). See `unroll`."""
-        return unroll(self.cell, params, xs, state, lengths=lengths, reverse=self.reverse, key=key)
+        return unroll(self.cell, params, xs, state, lengths=lengths, reverse=self.reverse, key=key, remat=self.remat)
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
         """The output after the last step taken, [B, H]; zeros where the length is 0."""

@@ -1,15 +1,17 @@
 """Training as pure functions: a state goes in, the next one comes out; `fit` jits them and counts the steps."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from rnn_jax.base import Array, Params
+from rnn_jax.base import Array, Params, State, check_size
 from rnn_jax.classifier import Classifier, Metrics, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
@@ -40,7 +42,12 @@ def init_state(
 
 
 def train_step(
-    classifier: Classifier, optimizer: optax.GradientTransformation, state: TrainState, xs: Array, labels: Array
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    xs: Array,
+    labels: Array,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update on one batch.
 
@@ -50,6 +57,7 @@ def train_step(
       state: where training is.
       xs: the sequences, [T, B, D].
       labels: int [B].
+      axis_name: the axis of devices, where each has an equal share of the batch (see `jax.shard_map`); None for one.
 
     Returns:
       (the next state, the batch's metrics before the update).
@@ -57,10 +65,14 @@ def train_step(
 
     def loss_and_metrics(params: Params) -> tuple[Array, Metrics]:
         dropout_key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
+        if axis_name is not None:
+            dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis_name))
         metrics = classification_metrics(classifier.apply(params, xs, key=dropout_key), labels)
         return metrics.loss, metrics
 
     grads, metrics = jax.grad(loss_and_metrics, has_aux=True)(state.params)
+    if axis_name is not None:
+        grads, metrics = lax.pmean((grads, metrics), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state, state.key), metrics
@@ -76,6 +88,7 @@ def train_steps(
     max_pixel: int,
     batch_size: int,
     max_steps: int,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Many updates in one call, each on a batch drawn from data that lies on the device.
 
@@ -90,6 +103,7 @@ def train_steps(
       max_pixel: the value of a white pixel.
       batch_size: examples in a batch.
       max_steps: the most updates that one call makes.
+      axis_name: the axis of devices, see `train_step`; each takes its share of every batch.
 
     Returns:
       (the state after the updates, its metrics on the batch of the last update).
@@ -97,16 +111,81 @@ def train_steps(
     order_key = jax.random.fold_in(state.key, 0)
     order = example_order(order_key, len(data.labels), state.step * batch_size, max_steps * batch_size)
     order = order.reshape(max_steps, batch_size)
+    if axis_name is not None:
+        share = batch_size // lax.axis_size(axis_name)
+        order = lax.dynamic_slice_in_dim(order, share * lax.axis_index(axis_name), share, axis=1)
 
     def batch(i: Array) -> tuple[Array, Array]:
         return rows_in_time(data.images[order[i]], max_pixel), data.labels[order[i]]
 
     def body(i: Array, state: TrainState) -> TrainState:
-        return train_step(classifier, optimizer, state, *batch(i))[0]
+        return train_step(classifier, optimizer, state, *batch(i), axis_name)[0]
 
     state = lax.fori_loop(0, num_steps, body, state)
     xs, labels = batch(num_steps - 1)
-    return state, classification_metrics(classifier.apply(state.params, xs), labels)
+    metrics = classification_metrics(classifier.apply(state.params, xs), labels)
+    return state, metrics if axis_name is None else lax.pmean(metrics, axis_name)
+
+
+def train_on_stream(
+    loss: Callable[[Params, State, Any], tuple[Array, State]],
+    optimizer: optax.GradientTransformation,
+    params: Params,
+    opt_state: Any,
+    state: State,
+    stream: Any,
+    *,
+    window: int,
+) -> tuple[Params, Any, State, Array]:
+    """Truncated backpropagation through time: an update after every `window` steps of a stream without end.
+
+    The state goes on from window to window, the gradient does not (Williams and Peng, 1990). Call it again with what it
+    returns, and the next part of the stream.
+
+    >>> import jax, jax.numpy as jnp, optax, rnn_jax as rnn
+    >>> cell, optimizer = rnn.GRU(8), optax.sgd(0.1)
+    >>> def loss(params, state, window):  # of predicting the next value
+    ...     xs, targets = window
+    ...     state, ys = rnn.unroll(cell, params, xs, state)
+    ...     return jnp.mean((ys[..., :1] - targets) ** 2), state
+    >>> params = cell.init(jax.random.key(0), input_size=1)
+    >>> wave = jnp.sin(jnp.arange(101.0))[:, None, None]  # [T, B, D]
+    >>> params, opt_state, state, losses = train_on_stream(
+    ...     loss, optimizer, params, optimizer.init(params), cell.initial_state((1,)), (wave[:-1], wave[1:]), window=20
+    ... )
+    >>> losses.shape
+    (5,)
+
+    Args:
+      loss: a function of the parameters, the state before a window, and the window, a part of `stream` of `window`
+        steps; it gives the loss and the state after the window.
+      optimizer: how to update.
+      params: the parameters.
+      opt_state: the optimizer's state.
+      state: the recurrent state before the stream.
+      stream: a pytree of arrays that lead with T, for example inputs and targets.
+      window: steps between updates, over which the gradient goes back; it divides T.
+
+    Returns:
+      (params, opt_state, the recurrent state after the stream, the loss in each window [T / window]).
+
+    Raises:
+      ValueError: for a window that does not divide T.
+    """
+    check_size("window", window)
+    num_steps = len(jax.tree.leaves(stream)[0])
+    if num_steps % window:
+        raise ValueError(f"a stream of {num_steps} steps cannot be cut into windows of {window}")
+
+    def update(carry: tuple[Params, Any, State], piece: Any) -> tuple[tuple[Params, Any, State], Array]:
+        params, opt_state, state = carry
+        (value, state), grads = jax.value_and_grad(loss, has_aux=True)(params, state, piece)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state, state), value
+
+    windows = jax.tree.map(lambda a: a.reshape(-1, window, *a.shape[1:]), stream)
+    (params, opt_state, state), losses = lax.scan(update, (params, opt_state, state), windows)
+    return params, opt_state, state, losses
 
 
 def evaluate(classifier: Classifier, params: Params, data: Split, *, max_pixel: int, batch_size: int = 1000) -> Metrics:
@@ -140,6 +219,7 @@ def fit(
     steps: int,
     batch_size: int,
     steps_per_call: int = 50,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains until `steps` updates have been made, handing out where it is on the way.
 
@@ -152,26 +232,35 @@ def fit(
       steps: the number of the last update.
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
+      devices: what to train on, of any kind; each takes an equal share of every batch. None for the default device.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
       end.
+
+    Raises:
+      ValueError: for a batch that the devices cannot share equally.
     """
-    data = jax.device_put(data)
-    take_steps = jax.jit(
-        functools.partial(
-            train_steps,
-            classifier,
-            optimizer,
-            max_pixel=max_pixel,
-            batch_size=batch_size,
-            max_steps=min(steps_per_call, steps),
-        )
+    devices = devices or jax.devices()[:1]
+    if batch_size % len(devices):
+        raise ValueError(f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices")
+    mesh = jax.make_mesh((len(devices),), ("batch",), devices=devices)
+    take_steps = functools.partial(
+        train_steps,
+        classifier,
+        optimizer,
+        max_pixel=max_pixel,
+        batch_size=batch_size,
+        max_steps=min(steps_per_call, steps),
+        axis_name="batch",
     )
+    # Everything is on every device; which examples are its own, each knows by its place on the axis.
+    take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
+    state, data = jax.device_put((state, data), NamedSharding(mesh, P()))
     step = int(state.step)
     while step < steps:
         goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
-        # Waiting keeps the reader's clock true, and one call in flight.
+        # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.
         state, metrics = jax.block_until_ready(take_steps(state, data, goal - step))
         step = goal
         yield state, metrics

@@ -1,5 +1,8 @@
 """Unrolling a cell in time: one scan, forwards or backwards, over sequences of equal or unequal lengths."""
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -7,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, draw_noise, take_step
+from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise, take_step
 from rnn_jax.equations import EquationsCell, offers_equations
 from rnn_jax.fused import unroll_fused
 from rnn_jax.lengths import valid_steps, where_valid
@@ -22,6 +25,7 @@ def unroll(
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     key: Array | None = None,
+    remat: bool | int = False,
     implementation: Literal["scan", "fused"] | None = None,
 ) -> tuple[State, Array]:
     """Runs a cell over whole sequences.
@@ -44,6 +48,10 @@ def unroll(
       reverse: whether to start from the last (valid) step and go back to the first. Outputs stay where their inputs
         are.
       key: drives what is random in the cell, if anything; None for nothing random. Consumed.
+      remat: whether to save memory in long sequences (rematerialization, Chen et al., 2016, arXiv:1604.06174): the
+        sequence is run in chunks, of which only the state between them is kept for the gradient; each chunk is run once
+        more on the way back. A number is the steps in a chunk; True is the square root of T, which needs the least
+        memory.
       implementation: how it is computed. "scan" is `lax.scan` as it stands, which every JAX transform goes through.
         "fused" is the same forwards, with a faster derivative (see `fused`), for cells that offer their equations, as
         all built-in cells and regularizers do: it goes through `grad`, `vmap`, second derivatives by `grad` of `grad`
@@ -73,13 +81,44 @@ def unroll(
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
 
-    if implementation is None:
-        implementation = "scan" if why_not_fused(cell, params, state, len(batch_shape)) else "fused"
-    elif implementation == "fused" and (why := why_not_fused(cell, params, state, len(batch_shape))):
-        raise ValueError(f'implementation="fused" needs {why}: leave it out, or use "scan"')
-    if implementation == "fused":
-        return unroll_fused(cell, params, state, xs, noise, valid, reverse)
-    return unroll_scan(cell, params, state, xs, noise, valid, reverse)
+    why_not = why_not_fused(cell, params, state, len(batch_shape))
+    if implementation == "fused" and why_not:
+        raise ValueError(f'implementation="fused" needs {why_not}: leave it out, or use "scan"')
+    run = unroll_scan if why_not or implementation == "scan" else unroll_fused
+    if remat is False or len(xs) < 2:
+        return run(cell, params, state, xs, noise, valid, reverse)
+    chunk_size = math.isqrt(len(xs) - 1) + 1 if remat is True else remat
+    check_size("remat", chunk_size)
+    return in_chunks(functools.partial(run, cell, params), state, (xs, noise, valid), reverse, chunk_size)
+
+
+def in_chunks(
+    run: Callable[..., tuple[State, Array]], state: State, inputs: Any, reverse: bool, chunk_size: int
+) -> tuple[State, Array]:
+    """Runs chunk after chunk, keeping for the gradient only what is between them.
+
+    Args:
+      run: `unroll_scan` or `unroll_fused` with the cell and its parameters.
+      state: the state before the first step.
+      inputs: what `run` takes between state and reverse, arrays that lead with T.
+      reverse: whether to start from the last step.
+      chunk_size: steps in a chunk; where they do not divide T, the last chunk is shorter.
+    """
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def chunk(state: State, inputs: Any) -> tuple[State, Array]:
+        return run(state, *inputs, reverse)
+
+    num_steps = len(inputs[0])
+    even = num_steps - num_steps % chunk_size
+    parts = [jax.tree.map(lambda a: a[:even].reshape(-1, chunk_size, *a.shape[1:]), inputs)]
+    if even < num_steps:
+        parts.append(jax.tree.map(lambda a: a[None, even:], inputs))
+    outputs = [None] * len(parts)
+    for n in reversed(range(len(parts))) if reverse else range(len(parts)):
+        state, ys = lax.scan(chunk, state, parts[n], reverse=reverse)
+        outputs[n] = ys.reshape(-1, *ys.shape[2:])
+    return state, jnp.concatenate(outputs) if len(outputs) > 1 else outputs[0]
 
 
 def unroll_scan(
