@@ -143,10 +143,10 @@ def _product_parts(results: Results) -> Iterator[str]:
         f"{name}: {statistics.median(rates) / 1e9:.0f}" for name, rates in results["product_rates"].items()
     )
     yield (
-        "The parts below are the FLOPs of the matrix products that a training step needs, divided by its time and by the "
-        "rate of JAX's large products (in parentheses: by the best of these rates): of all cores for rows on several "
-        "devices, of one core for rows on one device, which may exceed 1 where XLA divides a product among cores. Not "
-        "needed, and so not counted, is the gradient with respect to the data."
+        "The parts below are the FLOPs of the matrix products that a training step needs, divided by its time and by "
+        "the rate of JAX's large products (in parentheses: by the best of these rates): of all cores for rows on "
+        "several devices, of one core for rows on one device, which may exceed 1 where XLA divides a product among "
+        "cores. Not needed, and so not counted, is the gradient with respect to the data."
     )
     one_core = "one core" if results["machine"]["cores"] > 1 else "all cores"
 

@@ -50,12 +50,12 @@ def make_program(case: Case, network: Network, params_sharding: Any = None, xs_s
         return lax.fori_loop(0, n, step, (params, jnp.zeros(())))
 
     def infer(n: jax.Array, params: Any, xs: jax.Array) -> tuple[Any, jax.Array]:
-        # The first feature of the last outputs is written over that of the first inputs: no pass can be taken for a
-        # repetition of the one before and left out.
-        first, last = ((0, ..., 0), (-1, ..., 0)) if network.time_major else ((..., 0, 0), (..., -1, 0))
+        # A number made of each sequence's last output is written into its first input: so no pass can be taken for a
+        # repetition of the one before and left out, nor one direction of two for unused.
+        first, last = ((0, ..., 0), -1) if network.time_major else ((..., 0, 0), (..., -1, slice(None)))
 
         def step(_: Any, xs: jax.Array) -> jax.Array:
-            return xs.at[first].set(network.apply(params, xs)[last])
+            return xs.at[first].set(network.apply(params, xs)[last].mean(-1))
 
         xs = lax.fori_loop(0, n, step, xs)
         return params, xs[0, 0, 0]
