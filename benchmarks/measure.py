@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -111,9 +112,9 @@ def team(peers: Sequence[Peer]) -> Iterator[Team]:
 
 
 def interleave(
-    workers: Sequence[RemoteWorker], rounds: int, min_seconds: float, bar: tqdm
+    workers: list[RemoteWorker], rounds: int, min_seconds: float, bar: tqdm
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Measures prepared workers in turn, another one first in each round.
+    """Measures prepared workers in turn, in another order in each round.
 
     Returns:
       (seconds a step in each round by peer, why peers failed on the way).
@@ -135,18 +136,16 @@ def interleave(
 
     for worker in workers:
         ask(worker, "calibrate", min_seconds=min_seconds)
-    for start in range(rounds):
-        for k in range(len(workers)):
-            worker = workers[(start + k) % len(workers)]
+    order = random.Random(0)
+    for _ in range(rounds):
+        for worker in order.sample(workers, len(workers)):
             measured = ask(worker, "measure")
             if measured is not None:
                 seconds[worker.peer.name].append(measured)
     return seconds, failures
 
 
-def measure_case(
-    workers: Sequence[RemoteWorker], case: Case, rounds: int, min_seconds: float, bar: tqdm
-) -> dict[str, Any]:
+def measure_case(workers: list[RemoteWorker], case: Case, rounds: int, min_seconds: float, bar: tqdm) -> dict[str, Any]:
     """One case for all workers, as `results.json` has it; of what cannot be measured it says why."""
     bar.set_description(str(case))
     temp_bytes: dict[str, int | None] = {}
@@ -176,9 +175,7 @@ def measure_case(
     }
 
 
-def measure_products(
-    workers: Sequence[RemoteWorker], rounds: int, min_seconds: float, bar: tqdm
-) -> dict[str, list[float]]:
+def measure_products(workers: list[RemoteWorker], rounds: int, min_seconds: float, bar: tqdm) -> dict[str, list[float]]:
     """FLOP/s of large float32 matrix products in each round."""
     bar.set_description(f"product of {PRODUCT_SIZE} x {PRODUCT_SIZE} matrices")
     for worker in workers:
@@ -187,19 +184,18 @@ def measure_products(
     return {name: [2 * PRODUCT_SIZE**3 / s for s in times] for name, times in seconds.items()}
 
 
-def measure_compilation(workers: Sequence[RemoteWorker], bar: tqdm) -> dict[str, list[float]]:
-    """Seconds to compile the tutorial's training step anew, by sequence length."""
+def measure_compilation(peers: Sequence[Peer], bar: tqdm) -> dict[str, list[float]]:
+    """Seconds to compile the tutorial's training step anew, by sequence length, in a process that does only that."""
     bar.set_description("compilation")
     seconds: dict[str, list[float]] = {str(length): [] for length in COMPILED_LENGTHS}
-    for worker in workers:
-        if worker.peer.name != OURS:
-            continue
-        worker.ask("compile_seconds", shape=list(TUTORIAL))  # loads the compiler
-        for _ in range(COMPILE_REPEATS):
-            for length in COMPILED_LENGTHS:
-                shape = TUTORIAL._replace(time=length)
-                seconds[str(length)].append(worker.ask("compile_seconds", shape=list(shape)))
-    return seconds
+    with team([peer for peer in peers if peer.name == OURS]) as ours:
+        for worker in ours.workers:
+            worker.ask("compile_seconds", shape=list(TUTORIAL))  # loads the compiler
+            for _ in range(COMPILE_REPEATS):
+                for length in COMPILED_LENGTHS:
+                    shape = TUTORIAL._replace(time=length)
+                    seconds[str(length)].append(worker.ask("compile_seconds", shape=list(shape)))
+    return {length: times for length, times in seconds.items() if times}
 
 
 def measure(
@@ -240,7 +236,7 @@ def measure(
             results["left_out"] |= at_work.left_out
             bar.total = (rounds + 2) * len(cases) * len(at_work.workers) + (rounds + 1) * len(multipliers.workers)
             results["product_rates"] = measure_products(multipliers.workers, rounds, min_seconds, bar)
-            results["compile_seconds"] = measure_compilation(at_work.workers, bar)
+            results["compile_seconds"] = measure_compilation(peers, bar)
             for case in cases:
                 results["cases"].append(measure_case(at_work.workers, case, rounds, min_seconds, bar))
     except KeyboardInterrupt:

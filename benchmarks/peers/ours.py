@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import rnn_jax as rnn
 from benchmarks.cases import Case, Shape
@@ -21,17 +20,9 @@ def prepare(case: Case, implementation: Any) -> Program:
     """Compiles a case for all of JAX's devices."""
     network = build(case.cell, case.shape, implementation)
     devices = jax.devices()
-    if len(devices) == 1:
-        return make_program(case, network)
     if case.shape.batch % len(devices):
         raise Unsupported(f"a batch of {case.shape.batch} cannot be divided among {len(devices)} devices")
-    mesh = Mesh(np.array(devices), ("batch",))
-    return make_program(
-        case,
-        network,
-        params_sharding=NamedSharding(mesh, PartitionSpec()),
-        xs_sharding=NamedSharding(mesh, PartitionSpec(None, "batch")),
-    )
+    return make_program(case, network, devices if len(devices) > 1 else ())
 
 
 def build(cell: str, shape: Shape, implementation: Any) -> Network:
