@@ -124,7 +124,8 @@ def choose_peers(arguments: argparse.Namespace) -> list[Peer]:
 def write(results: Results, folder: Path) -> None:
     """Makes the tables and the picture."""
     update_file(folder / "RESULTS.md", section(results))
-    plot_ratios(results).savefig(folder / "results.png", dpi=120)
+    if any(result["mode"] == "training" for result in results["cases"]):
+        plot_ratios(results).savefig(folder / "results.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -148,21 +148,26 @@ def interleave(
 def measure_case(workers: list[RemoteWorker], case: Case, rounds: int, min_seconds: float, bar: tqdm) -> dict[str, Any]:
     """One case for all workers, as `results.json` has it; of what cannot be measured it says why."""
     bar.set_description(str(case))
-    temp_bytes: dict[str, int | None] = {}
+    temp_bytes: dict[str, int] = {}
     blanks: dict[str, str] = {}
+    prepared = []
 
-    def prepare(worker: RemoteWorker) -> None:
+    def prepare(worker: RemoteWorker) -> dict[str, Any] | WorkerError:
         try:
-            reply = worker.ask("prepare_case", cell=case.cell, shape=list(case.shape), mode=case.mode)
-            temp_bytes[worker.peer.name] = reply["temp_bytes"]
+            return worker.ask("prepare_case", cell=case.cell, shape=list(case.shape), mode=case.mode)
         except WorkerError as error:
-            blanks[worker.peer.name] = str(error)
+            return error
 
     # Preparation is not timed, so the cores may share it.
     with ThreadPoolExecutor(available_cores()) as pool:
-        for _ in pool.map(prepare, workers):
+        for worker, reply in zip(workers, pool.map(prepare, workers), strict=True):
             bar.update()
-    prepared = [worker for worker in workers if worker.peer.name in temp_bytes]
+            if isinstance(reply, WorkerError):
+                blanks[worker.peer.name] = str(reply)
+                continue
+            prepared.append(worker)
+            if reply["temp_bytes"] is not None:
+                temp_bytes[worker.peer.name] = reply["temp_bytes"]
     bar.update((rounds + 1) * (len(workers) - len(prepared)))
     seconds, failures = interleave(prepared, rounds, min_seconds, bar)
     return {
@@ -170,7 +175,7 @@ def measure_case(workers: list[RemoteWorker], case: Case, rounds: int, min_secon
         "shape": list(case.shape),
         "mode": case.mode,
         "seconds": seconds,
-        "temp_bytes": {name: count for name, count in temp_bytes.items() if count is not None},
+        "temp_bytes": temp_bytes,
         "blanks": blanks | failures,
     }
 
@@ -233,12 +238,14 @@ def measure(
             tqdm(unit=" runs", smoothing=0, disable=None) as bar,
         ):
             results["versions"] |= at_work.versions
-            results["left_out"] |= at_work.left_out
-            bar.total = (rounds + 2) * len(cases) * len(at_work.workers) + (rounds + 1) * len(multipliers.workers)
+            results["left_out"] |= at_work.left_out | multipliers.left_out
+            bar.total = (rounds + 2) * len(cases) * len(at_work.workers) + 2 * (rounds + 1) * len(multipliers.workers)
             results["product_rates"] = measure_products(multipliers.workers, rounds, min_seconds, bar)
             results["compile_seconds"] = measure_compilation(peers, bar)
             for case in cases:
                 results["cases"].append(measure_case(at_work.workers, case, rounds, min_seconds, bar))
+            for name, rates in measure_products(multipliers.workers, rounds, min_seconds, bar).items():
+                results["product_rates"][name] += rates
     except KeyboardInterrupt:
         return results, False
     return results, True

@@ -114,8 +114,8 @@ def _parts(results: Results) -> Iterator[str]:
         for count in (devices, 1) if devices > 1 else (1,):
             ratios = compute_ratios(results, mode, count)
             if ratios:
-                where = f"{on_devices(OURS, count)}{' (one, where the batch is 1)' if count > 1 else ''}"
-                yield f"## {mode.capitalize()}: time of {where} over theirs"
+                ours = f"{on_devices(OURS, count)}{' (one, where the batch is 1)' if count > 1 else ''}"
+                yield f"## {mode.capitalize()}: time of {ours} over theirs"
                 yield _summary_table(ratios)
                 yield _ratio_table(ratios)
         yield f"## {mode.capitalize()}: milliseconds a step, median ± half the interquartile range"
@@ -123,23 +123,24 @@ def _parts(results: Results) -> Iterator[str]:
     footnotes = _footnotes(results)
     if footnotes:
         yield "Not measured:\n\n" + "\n".join(footnotes)
-    yield from _product_parts(results)
+    if any(result["mode"] == "training" for result in results["cases"]):
+        yield from _product_parts(results)
+        yield "## Memory for intermediate values of a training step, MB"
+        yield "What XLA reserves beyond parameters, inputs and results; of other compilers it is not known."
+        yield _by_shape(
+            results, "training", lambda result, name: f"{result['temp_bytes'][name] / 1e6:.1f}", key="temp_bytes"
+        )
     if results["compile_seconds"]:
         yield "## Compilation of a training step"
         yield _compilation(results["compile_seconds"])
-    yield "## Memory for intermediate values of a training step, MB"
-    yield "What the compiler reserves beyond parameters, inputs and results (XLA's temporary buffers)."
-    yield _by_shape(
-        results, "training", lambda result, name: f"{result['temp_bytes'][name] / 1e6:.1f}", key="temp_bytes"
-    )
 
 
 def _product_parts(results: Results) -> Iterator[str]:
     """Rates of large products, and what part of them the training step reaches."""
     if not results["product_rates"]:
-        return
+        return  # interrupted before
     yield "## Part of the machine's large-product rate"
-    yield "Products of large square float32 matrices, GFLOP/s: " + "; ".join(
+    yield "Products of large square float32 matrices, before and after the cases, GFLOP/s: " + "; ".join(
         f"{name}: {statistics.median(rates) / 1e9:.0f}" for name, rates in results["product_rates"].items()
     )
     yield (
@@ -148,7 +149,7 @@ def _product_parts(results: Results) -> Iterator[str]:
         "several devices, of one core for rows on one device, which may exceed 1 where XLA divides a product among "
         "cores. Not needed, and so not counted, is the gradient with respect to the data."
     )
-    one_core = "one core" if results["machine"]["cores"] > 1 else "all cores"
+    one_core = "one core" if "jax, one core" in results["product_rates"] else "all cores"
 
     def part(result: Results, name: str) -> str:
         case = Case(result["cell"], Shape(*result["shape"]), result["mode"])
@@ -228,4 +229,4 @@ def _in_order(items: Iterable[Any]) -> list[Any]:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     alignment = ["left" if name in ("cell", "peer", "against", "which is") else "right" for name in header]
-    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True)
+    return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) if rows else EMPTY

@@ -81,9 +81,10 @@ def find_peers(cores: int, tensorflow_python: str | None) -> list[Peer]:
 
 
 def find_product_peers(cores: int) -> list[Peer]:
-    """Who multiplies large matrices, on all cores and on one."""
+    """Who multiplies large matrices, on all cores and, where a process can be held to it, on one."""
+    can_limit = cores > 1 and hasattr(os, "sched_setaffinity")
     return [
         Peer(f"{framework}, {'all cores' if limit is None else 'one core'}", f"{framework}_product", cores=limit)
         for framework in ("jax", "torch")
-        for limit in ((None, 1) if cores > 1 else (None,))
+        for limit in ((None, 1) if can_limit else (None,))
     ]
