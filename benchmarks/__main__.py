@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
             write(results, folder)
             print(section(results))
             return 0
+        if (load := os.getloadavg()[0]) > 0.5:
+            print(f"benchmarks: warning: others keep {load:.1f} cores busy, so the times will mislead", file=sys.stderr)
         command = "python -m benchmarks " + " ".join(sys.argv[1:] if argv is None else argv)
         results, finished = measure(cases, peers, arguments.rounds, arguments.min_seconds, command.strip())
         if not results["cases"]:

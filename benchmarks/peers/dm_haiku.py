@@ -1,6 +1,8 @@
 """Haiku."""
 # pyright: reportMissingImports=false
 
+from typing import Any
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ def build(cell: str, shape: Shape) -> Network:
     """The network of that name."""
     B, T, D, H = shape
 
-    def unroll(core: hk.RNNCore, xs: jax.Array, reverse: bool = False) -> jax.Array:
+    def unroll(core: hk.RNNCore, xs: jax.Array, reverse: bool = False) -> Any:
         return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]), reverse=reverse)[0]
 
     def network(xs: jax.Array) -> jax.Array:

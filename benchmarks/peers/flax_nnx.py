@@ -45,6 +45,7 @@ def build(cell: str, shape: Shape) -> Network:
     graph, params, rest = nnx.split(net, nnx.Param, ...)
 
     def apply(params: Any, xs: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params, rest, copy=True)(xs)
+        net: Any = nnx.merge(graph, params, rest, copy=True)
+        return net(xs)
 
     return Network(params, apply)

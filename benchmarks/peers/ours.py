@@ -1,6 +1,5 @@
 """This library, on one device or with the batch divided among all of them."""
 
-import inspect
 import time
 from typing import Any
 
@@ -27,8 +26,6 @@ def prepare(case: Case, implementation: Any) -> Program:
 
 def build(cell: str, shape: Shape, implementation: Any) -> Network:
     """A network by its name in the tables; layers are composed of `unroll`, to choose its implementation."""
-    if "fused" not in str(inspect.signature(rnn.unroll).parameters["implementation"]):
-        implementation = "scan"  # until there is a fused one
     H = shape.hidden_size
     layer = {
         "lstm": rnn.LSTM(H),
