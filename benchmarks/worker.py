@@ -1,0 +1,112 @@
+"""The process of one peer: reads requests from stdin, a JSON object a line, and answers each with one on stdout.
+
+Every peer has a process of its own because the thread pools of frameworks disturb each other in one.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import time
+from importlib import import_module, metadata
+from types import ModuleType
+from typing import Any
+
+from benchmarks.cases import Case, Shape
+from benchmarks.peers import Program, Unsupported
+
+
+class Worker:
+    """Answers requests; the public methods are what can be asked for."""
+
+    def __init__(self, module: ModuleType, options: dict[str, Any]) -> None:
+        self._module = module
+        self._options = options
+        self._program: Program | None = None
+        self._steps = 1
+
+    def versions(self) -> dict[str, str]:
+        """Of the packages that are measured."""
+        found = {}
+        for package in self._module.PACKAGES:
+            try:
+                found[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue  # TensorFlow goes by two names.
+        return found
+
+    def prepare_case(self, cell: str, shape: list[int], mode: str) -> dict[str, Any]:
+        """Compiles a case and takes a first step. Returns the bytes of intermediate values, or None."""
+        self._program = None  # frees the memory of the case before
+        case = Case(cell, Shape(*shape), mode)  # type: ignore
+        program = self._module.prepare(case, **self._options)
+        if tuple(program.output_shape) != case.output_shape:
+            raise ValueError(f"outputs have shape {program.output_shape}, not {case.output_shape}")
+        first, second = program.run(1), program.run(1)
+        if not math.isfinite(second) or (mode == "training" and not second < first):
+            raise ValueError(f"the first two steps gave {first} and {second}")
+        self._program = program
+        return {"temp_bytes": program.temp_bytes}
+
+    def prepare_product(self, size: int) -> None:
+        """Prepares a product of square matrices."""
+        self._program = self._module.prepare(size, **self._options)
+
+    def calibrate(self, min_seconds: float) -> None:
+        """Learns how many steps take `min_seconds`; at least one."""
+        self._steps = 1
+        while (seconds := self.measure() * self._steps) < min_seconds / 2:
+            self._steps = math.ceil(self._steps * min(10, min_seconds / seconds))
+        self._steps = max(1, round(self._steps * min_seconds / seconds))
+
+    def measure(self) -> float:
+        """Seconds a step. One step beforehand, where steps are short, brings memory and caches back after idling."""
+        assert self._program is not None
+        if self._steps > 1:
+            self._program.run(1)
+        began = time.perf_counter()
+        self._program.run(self._steps)
+        return (time.perf_counter() - began) / self._steps
+
+    def compile_seconds(self, shape: list[int]) -> float:
+        """See `peers/ours.py`."""
+        return self._module.compile_seconds(Shape(*shape), **self._options)
+
+
+def main() -> None:
+    """Serves until stdin ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("module", help="the peer's module in benchmarks.peers")
+    parser.add_argument("--options", type=json.loads, default={}, help="arguments of its prepare, as JSON")
+    parser.add_argument("--cores", type=int, help="how many cores to use (default: all)")
+    arguments = parser.parse_args()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process.
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # What frameworks print is no reply.
+    if arguments.cores is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+
+    def reply(**values: Any) -> None:
+        print(json.dumps(values), file=replies, flush=True)
+
+    try:
+        worker = Worker(import_module(f"benchmarks.peers.{arguments.module}"), arguments.options)
+    except ImportError as error:
+        reply(missing=str(error))
+        return
+    reply(value=worker.versions())
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply(value=getattr(worker, request["do"])(**request["arguments"]))
+        except Unsupported as reason:
+            reply(unsupported=str(reason))
+        except Exception as error:  # whatever a framework raises: it is reported, and the others go on
+            reply(failed=f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+if __name__ == "__main__":
+    main()
