@@ -50,7 +50,8 @@ class Call(NamedTuple):
     @property
     def source(self) -> int:
         """Where the vector of the one product comes from."""
-        return VALUE if len(self.terms) > 1 or self.bias is not None else self.terms[0].source
+        (first, *more) = self.terms
+        return VALUE if more or self.bias is not None else first.source
 
 
 class Plan(NamedTuple):
@@ -98,7 +99,8 @@ def unroll_fused(
     num_steps, *batch_shape, _ = xs.shape
     rows = math.prod(batch_shape)
     state = jax.tree.map(lambda a: a.reshape(rows, a.shape[-1]), state)
-    xs, noise = jax.tree.map(lambda a: a.reshape(num_steps, rows, a.shape[-1]), (xs, noise))
+    noise = jax.tree.map(lambda a: a.reshape(num_steps, rows, a.shape[-1]), noise)
+    xs = xs.reshape(num_steps, rows, xs.shape[-1])
     valid = None if valid is None else valid.reshape(num_steps, rows, 1)
 
     plan = make_plan(cell, params, state, xs, noise, reverse)
@@ -117,7 +119,7 @@ def unroll_fused(
 def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, reverse: bool) -> Plan:
     """Traces the equations once, on shapes, to see what they do."""
     leaves, tree = jax.tree.flatten(params)
-    calls = []
+    calls: list[Call] = []
 
     def trace(x: Array, leaves: list[Array], state: State, noise: Any) -> Any:
         state_leaves = jax.tree.leaves(state)
@@ -145,7 +147,7 @@ def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, re
     x, first_noise = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (xs, noise))
     jaxpr = jax.make_jaxpr(trace)(x, leaves, state, first_noise).jaxpr
     used = {id(v) for v in [*jaxpr.outvars, *(v for equation in jaxpr.eqns for v in equation.invars)]}
-    x_used, *leaves_used = (id(v) in used for v in jaxpr.invars[: 1 + len(leaves)])
+    x_used, *leaves_used = [id(v) in used for v in jaxpr.invars[: 1 + len(leaves)]]
     others = tuple(n for n, leaf_used in enumerate(leaves_used) if leaf_used)
     return Plan(cell, tree, tuple(calls), others, x_used, reverse, axis=-1)
 

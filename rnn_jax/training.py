@@ -219,7 +219,7 @@ def fit(
     steps: int,
     batch_size: int,
     steps_per_call: int = 50,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains until `steps` updates have been made, handing out where it is on the way.
 
@@ -232,7 +232,7 @@ def fit(
       steps: the number of the last update.
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
-      devices: what to train on, of any kind; each takes an equal share of every batch. None for the default device.
+      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the default device.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
@@ -252,7 +252,7 @@ def fit(
         max_pixel=max_pixel,
         batch_size=batch_size,
         max_steps=min(steps_per_call, steps),
-        axis_name="batch",
+        axis_name="batch" if len(devices) > 1 else None,
     )
     # Everything is on every device; which examples are its own, each knows by its place on the axis.
     take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))

@@ -81,7 +81,7 @@ def unroll(
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
 
-    why_not = why_not_fused(cell, params, state, len(batch_shape))
+    why_not = why_not_fused(cell, params, state, noise, len(batch_shape))
     if implementation == "fused" and why_not:
         raise ValueError(f'implementation="fused" needs {why_not}: leave it out, or use "scan"')
     run = unroll_scan if why_not or implementation == "scan" else unroll_fused
@@ -114,11 +114,11 @@ def in_chunks(
     parts = [jax.tree.map(lambda a: a[:even].reshape(-1, chunk_size, *a.shape[1:]), inputs)]
     if even < num_steps:
         parts.append(jax.tree.map(lambda a: a[None, even:], inputs))
-    outputs = [None] * len(parts)
-    for n in reversed(range(len(parts))) if reverse else range(len(parts)):
-        state, ys = lax.scan(chunk, state, parts[n], reverse=reverse)
-        outputs[n] = ys.reshape(-1, *ys.shape[2:])
-    return state, jnp.concatenate(outputs) if len(outputs) > 1 else outputs[0]
+    outputs = []
+    for part in reversed(parts) if reverse else parts:
+        state, ys = lax.scan(chunk, state, part, reverse=reverse)
+        outputs.append(ys.reshape(-1, *ys.shape[2:]))
+    return state, jnp.concatenate(outputs[::-1] if reverse else outputs) if len(outputs) > 1 else outputs[0]
 
 
 def unroll_scan(
@@ -137,7 +137,7 @@ def unroll_scan(
     return lax.scan(step, state, (xs, noise, valid), reverse=reverse)
 
 
-def why_not_fused(cell: Cell, params: Params, state: State, batch_ndim: int) -> str:
+def why_not_fused(cell: Cell, params: Params, state: State, noise: Any, batch_ndim: int) -> str:
     """What "fused" needs and does not find; empty if it will do."""
     if not offers_equations(cell):
         return f"a cell that offers its equations, which {cell} does not"
@@ -146,4 +146,6 @@ def why_not_fused(cell: Cell, params: Params, state: State, batch_ndim: int) -> 
         return "floating-point parameters and states"
     if any(jnp.ndim(leaf) != batch_ndim + 1 for leaf in jax.tree.leaves(state)):
         return "states with one axis of features"
+    if any(leaf.ndim != batch_ndim + 2 for leaf in jax.tree.leaves(noise)):
+        return "noise with one axis of features"
     return ""

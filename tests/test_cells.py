@@ -145,7 +145,9 @@ def test_gradients_are_those_of_finite_differences(cell):
         outputs = unroll(cell, *arguments)
         assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(outputs))
         # jit: the check evaluates the function many times.
-        check_grads(jax.jit(lambda *a: run(cell, *a)), arguments, order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+        check_grads(jax.jit(lambda *a: run(cell, *a)), arguments, order=1, modes=("rev",), atol=1e-6, rtol=1e-6)
+        scan = jax.jit(lambda *a: loss(rnn.unroll(cell, *a, implementation="scan")))
+        check_grads(scan, arguments, order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
 
 
 def test_vmap_over_parameters_is_one_at_a_time(cell):

@@ -17,7 +17,7 @@ from rnn_jax.classifier import Classifier, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
 from rnn_jax.recipes import RECIPES
-from rnn_jax.training import evaluate, fit, init_state, train_step
+from rnn_jax.training import evaluate, fit, init_state, train_on_stream, train_step
 
 CLASSIFIER = Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3)
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -143,6 +143,64 @@ def test_it_learns(data):
     (_, first), *_, (state, last) = train(first_state(), data, steps=150)
     assert last.loss < 0.3 * first.loss
     assert evaluate(CLASSIFIER, state.params, data, max_pixel=255).accuracy == 1
+
+
+# --- devices ---
+
+
+@pytest.mark.parametrize("num_devices", [2, 3])
+def test_devices_that_share_a_batch_do_what_one_does(data, num_devices, cell):
+    classifier = Classifier(rnn.Recurrent(cell), 3)
+    state = init_state(classifier, OPTIMIZER, jax.random.key(0), COLUMNS)
+    options = {"max_pixel": 255, "steps": 5, "batch_size": BATCH, "steps_per_call": 2}
+    one, several = (
+        list(fit(classifier, OPTIMIZER, state, data, **options, devices=jax.devices()[:n])) for n in (1, num_devices)
+    )
+    assert_close(several, one, atol=1e-5)
+    assert several[-1][0].params.w.sharding.num_devices == num_devices
+
+
+def test_devices_drop_different_things(data):
+    *_, (one, _) = train(first_state(), data, devices=jax.devices()[:1])
+    *_, (several, _) = train(first_state(), data, devices=jax.devices()[:2])
+    *_, (again, _) = train(first_state(), data, devices=jax.devices()[:2])
+    assert np.abs(one.params.w - several.params.w).max() > 1e-4
+    assert_close(again, several, atol=0, rtol=0)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(data):
+    with pytest.raises(ValueError, match="a batch of 6 cannot be shared equally by 4 devices"):
+        train(first_state(), data, devices=jax.devices()[:4])
+
+
+# --- streams ---
+
+
+def test_a_stream_is_windows_trained_one_after_another():
+    cell, optimizer = rnn.LSTM(3), optax.sgd(0.1, momentum=0.9)
+    params, xs = cell.init(jax.random.key(0), 2), jax.random.normal(jax.random.key(1), (12, 4, 2))
+
+    def loss(params, state, window):
+        xs, targets = window
+        state, ys = rnn.unroll(cell, params, xs, state)
+        return jnp.mean((ys - targets) ** 2), state
+
+    stream, begin = (xs, xs[..., :1]), (params, optimizer.init(params), cell.initial_state((4,)))
+    *end, losses = train_on_stream(loss, optimizer, *begin, stream, window=4)
+
+    params, opt_state, state = begin
+    for n in range(3):
+        window = jax.tree.map(lambda a, n=n: a[4 * n : 4 * n + 4], stream)
+        (value, next_state), grads = jax.value_and_grad(loss, has_aux=True)(params, state, window)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        params, state = optax.apply_updates(params, updates), next_state
+        assert_close(losses[n], value)
+    assert_close(tuple(end), (params, opt_state, state))
+
+
+def test_a_window_that_does_not_divide_the_stream_is_refused():
+    with pytest.raises(ValueError, match="a stream of 12 steps cannot be cut into windows of 5"):
+        train_on_stream(lambda *_: (jnp.zeros(()), None), OPTIMIZER, {}, None, None, jnp.zeros((12, 2)), window=5)
 
 
 # --- evaluation ---

@@ -1,0 +1,271 @@
+"""The fast path against the plain scan: outputs, final states and gradients of everything."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import CELLS, draw_inputs, draw_params, draw_state, loss
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rnn_jax as rnn
+from rnn_jax import fused
+
+T, B = 5, 3
+
+REGULARIZED = {
+    "zoneout": rnn.zoneout(rnn.LSTM(4), h=0.2, c=0.3),
+    "variational dropout": rnn.variational_dropout(rnn.GRU(4), inputs=0.2, states=0.3, outputs=0.1),
+    "recurrent dropout": rnn.LayerNormLSTM(4, recurrent_dropout=0.3),
+    "both": rnn.variational_dropout(rnn.zoneout(rnn.VanillaRNN(4), h=0.5), inputs=0.5),
+}
+
+
+@pytest.fixture(params=[-1, 0], ids=["features last", "features first"])
+def axis(request, monkeypatch):
+    """Where the fast path keeps the features, whatever the sizes."""
+    monkeypatch.setattr(fused, "choose_axis", lambda *_: request.param)
+    return request.param
+
+
+def unroll_and_differentiate(cell, params, xs, state, **options):
+    """Outputs, final state, and gradients with respect to params, xs and state."""
+
+    @functools.partial(jax.jit, static_argnames="implementation")
+    def run(params, xs, state, implementation):
+        def value(params, xs, state):
+            outputs = rnn.unroll(cell, params, xs, state, implementation=implementation, **options)
+            return loss(outputs), outputs
+
+        return jax.grad(value, argnums=(0, 1, 2), has_aux=True)(params, xs, state)
+
+    return run(params, xs, state, "fused"), run(params, xs, state, "scan")
+
+
+def assert_equal_to_rounding(actual, expected, rounding):
+    """Compares two pytrees, with errors relative to the largest number of each array."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (e.shape, e.dtype)
+        np.testing.assert_allclose(a, e, rtol=0, atol=rounding * max(1.0, float(np.abs(e).max(initial=0))))
+
+
+@pytest.mark.parametrize("cell", [*CELLS.values(), *REGULARIZED.values()], ids=[*CELLS, *REGULARIZED])
+def test_it_equals_the_scan_in_double_precision(cell, axis):
+    with jax.enable_x64(True):
+        args = [
+            jax.tree.map(lambda a: a.astype(float), tree)
+            for tree in (draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,)))
+        ]
+        key = jax.random.key(5)
+        assert_equal_to_rounding(*unroll_and_differentiate(cell, *args, key=key), rounding=1e-12)
+        lengths = jnp.array([3, 0, 5])
+        assert_equal_to_rounding(
+            *unroll_and_differentiate(cell, *args, key=key, lengths=lengths, reverse=True), rounding=1e-12
+        )
+
+
+@pytest.mark.parametrize("name", ["lstm-all-options", "gru"])
+@settings(max_examples=8)
+@given(num_steps=st.integers(0, 6), batch_shape=st.sampled_from([(), (1,), (4,), (2, 3), (0,)]), reverse=st.booleans())
+def test_it_equals_the_scan_in_single_precision(name, num_steps, batch_shape, reverse):
+    cell = CELLS[name]
+    args = draw_params(cell), draw_inputs(num_steps, *batch_shape), draw_state(cell, batch_shape)
+    assert_equal_to_rounding(*unroll_and_differentiate(cell, *args, reverse=reverse), rounding=1e-6)
+
+
+def test_it_is_the_default_of_cells_that_offer_their_equations(cell):
+    params, xs = draw_params(cell), draw_inputs(T, B)
+    scan, default = (
+        str(jax.make_jaxpr(functools.partial(rnn.unroll, cell, implementation=implementation))(params, xs))
+        for implementation in ("scan", None)
+    )
+    assert ("custom_vjp" in scan, "custom_vjp" in default) == (False, True)
+
+
+def test_no_product_with_a_batch_of_gradients_is_left_in_the_backward_loop():
+    cell = rnn.LSTM(8)
+    params, xs = draw_params(cell), draw_inputs(T, B)
+
+    def products_in_loops(implementation):
+        def value(params):
+            return loss(rnn.unroll(cell, params, xs, implementation=implementation))
+
+        jaxpr = jax.make_jaxpr(jax.grad(value))(params)
+        loops = [equation for equation in jaxpr.jaxpr.eqns if equation.primitive.name == "scan"]
+        return [str(loop.params["jaxpr"]).count("dot_general") for loop in loops]
+
+    assert products_in_loops("fused") == [1, 1], "forwards [x h 1] w, backwards dz w_h^T"
+    assert sum(products_in_loops("scan")) > 2
+
+
+def test_large_cells_with_few_sequences_keep_the_batch_last_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    axis_of = {}
+    for hidden_size, rows in [(128, 32), (512, 1), (512, 32), (512, 1000)]:
+        params = jax.eval_shape(lambda H=hidden_size: rnn.LSTM(H).init(jax.random.key(0), 8))
+        state = rnn.LSTM(hidden_size).initial_state((rows,))
+        plan = fused.make_plan(rnn.LSTM(hidden_size), params, state, jnp.ones((1, rows, 8)), None, False)
+        axis_of[hidden_size, rows] = fused.choose_axis(plan, jax.tree.leaves(params), rows)
+    assert axis_of == {(128, 32): -1, (512, 1): -1, (512, 32): 0, (512, 1000): -1}
+
+
+# --- other transforms ---
+
+
+def test_second_derivatives(cell):
+    params, xs = draw_params(cell), draw_inputs(3, 2)
+
+    def value(x, implementation):
+        return loss(rnn.unroll(cell, params, x, implementation=implementation))
+
+    def both_ways(implementation):
+        f = functools.partial(value, implementation=implementation)
+        return jax.jit(jax.hessian(f))(xs), jax.jit(jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2)))(xs)
+
+    with jax.enable_x64(True):
+        params, xs = jax.tree.map(lambda a: a.astype(float), (params, xs))
+        assert_equal_to_rounding(both_ways("fused"), both_ways("scan"), rounding=1e-11)
+
+
+def test_vmap_over_parameters_and_sequences(cell, axis):
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw_params(cell, seed) for seed in range(2)))
+    xs = draw_inputs(2, T, B)
+
+    def gradients(implementation):
+        def value(params, xs):
+            return loss(rnn.unroll(cell, params, xs, lengths=jnp.array([5, 2, 0]), implementation=implementation))
+
+        return jax.jit(jax.vmap(jax.grad(value, argnums=(0, 1))))(params, xs)
+
+    with jax.enable_x64(True):
+        params, xs = jax.tree.map(lambda a: a.astype(float), (params, xs))
+        assert_equal_to_rounding(gradients("fused"), gradients("scan"), rounding=1e-12)
+
+
+def test_low_precision_keeps_its_dtype(cell):
+    params, xs = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (draw_params(cell), draw_inputs(T, B)))
+    actual, expected = unroll_and_differentiate(cell, params, xs, cell.initial_state((B,), jnp.bfloat16))
+    assert jax.tree.map(lambda a: a.dtype, actual) == jax.tree.map(lambda a: a.dtype, expected)
+
+
+# --- rematerialization ---
+
+
+@pytest.mark.parametrize("implementation", ["scan", "fused"])
+@settings(max_examples=6)
+@given(num_steps=st.integers(0, 10), chunk_size=st.one_of(st.just(True), st.integers(1, 12)), reverse=st.booleans())
+def test_chunks_change_nothing(implementation, num_steps, chunk_size, reverse):
+    cell = rnn.zoneout(rnn.LSTM(3), h=0.3)
+    params, xs, state = draw_params(cell), draw_inputs(num_steps, 2), draw_state(cell, (2,))
+    lengths = jnp.array([num_steps, num_steps // 2])
+
+    @functools.partial(jax.jit, static_argnames="remat")
+    def run(params, xs, state, remat):
+        def value(*args):
+            outputs = rnn.unroll(
+                cell,
+                *args,
+                lengths=lengths,
+                reverse=reverse,
+                key=jax.random.key(1),
+                remat=remat,
+                implementation=implementation,
+            )
+            return loss(outputs), outputs
+
+        return jax.grad(value, argnums=(0, 1, 2), has_aux=True)(params, xs, state)
+
+    assert_equal_to_rounding(run(params, xs, state, chunk_size), run(params, xs, state, False), rounding=1e-6)
+
+
+def test_chunks_need_a_tenth_of_the_memory():
+    cell = rnn.LSTM(32)
+    params, xs = jax.eval_shape(lambda: (cell.init(jax.random.key(0), 4), jnp.zeros((2500, 8, 4))))
+
+    def memory(**options):
+        def value(params, xs):
+            return jnp.sum(rnn.unroll(cell, params, xs, **options)[0].h)
+
+        analysis = jax.jit(jax.grad(value)).lower(params, xs).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    assert memory(remat=True) < 0.1 * min(memory(), memory(implementation="scan"))
+
+
+@pytest.mark.parametrize("remat", [0, -1, 1.5, "sqrt"])
+def test_a_chunk_size_that_makes_no_sense(remat):
+    with pytest.raises(ValueError, match="remat must be a positive whole number"):
+        rnn.unroll(rnn.GRU(4), draw_params(rnn.GRU(4)), draw_inputs(T, B), remat=remat)
+
+
+# --- cells of the user's own ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Highway(rnn.EquationsCell):
+    """Uses everything in more than one way: its input, a matrix and a bias outside of products too."""
+
+    output_size: int
+
+    def init(self, key, input_size):
+        w = 0.5 * jax.random.normal(key, (self.output_size, self.output_size))
+        return {"w": w, "b": w[0], "unused": w[1]}
+
+    def initial_state(self, batch_shape=(), dtype=float):
+        return jnp.zeros((*batch_shape, self.output_size), dtype)
+
+    def equations(self, params, state, x, dense):
+        (z,) = dense((x, params["w"]), (state, params["w"]), (x * state, params["w"]), bias=params["b"])
+        state = jnp.tanh(z) + x * params["b"] + params["w"].sum()
+        return state, state * x
+
+
+def test_a_user_s_cell():
+    cell = Highway(3)
+    args = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
+    assert_equal_to_rounding(*unroll_and_differentiate(cell, *args), rounding=2e-6)
+
+
+class Sliced(Highway):
+    def equations(self, params, state, x, dense):
+        (z,) = dense((x, 2 * params["w"]))
+        return z, z
+
+
+class Wide(Highway):
+    def initial_state(self, batch_shape=(), dtype=float):
+        return jnp.zeros((*batch_shape, 2, self.output_size), dtype)
+
+
+class NoEquations:
+    output_size = 3
+
+    def initial_state(self, batch_shape=(), dtype=float):
+        return rnn.GRUState(jnp.zeros((*batch_shape, 3), dtype))
+
+    def step(self, params, state, x):
+        return state, x
+
+
+PLAIN: Any = NoEquations()
+
+
+@pytest.mark.parametrize(
+    ("cell", "state", "message"),
+    [
+        (Sliced(3), jnp.zeros((B, 3)), r"gives dense an array of shape \(3, 3\) that is not one of its parameters"),
+        (Wide(3), jnp.zeros((B, 2, 3)), "needs states with one axis of features"),
+        (PLAIN, jnp.zeros((B, 3)), "needs a cell that offers its equations"),
+        (rnn.zoneout(PLAIN, h=0.0), jnp.zeros((B, 3)), "needs a cell that offers its equations"),
+    ],
+)
+def test_what_the_fast_path_refuses(cell, state, message):
+    params = draw_params(Highway(3))
+    with pytest.raises(ValueError, match=message):
+        rnn.unroll(cell, params, draw_inputs(T, B), state, implementation="fused")
