@@ -109,9 +109,8 @@ def unroll_fused(
     if plan.axis == 0:
         state, xs, noise, valid = _swap_batch_and_features((state, xs, noise, valid))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
-    state, ys = _scan(plan, leaves, state, xs, (noise, valid))
-    if plan.axis == 0:
-        state, ys = _swap_batch_and_features((state, ys))
+    outputs: Any = _scan(plan, leaves, state, xs, (noise, valid))
+    state, ys = _swap_batch_and_features(outputs) if plan.axis == 0 else outputs
     state = jax.tree.map(lambda a: a.reshape(*batch_shape, a.shape[-1]), state)
     return state, ys.reshape(num_steps, *batch_shape, ys.shape[-1])
 

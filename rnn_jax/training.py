@@ -232,7 +232,7 @@ def fit(
       steps: the number of the last update.
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
-      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the default device.
+      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the first.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
