@@ -26,19 +26,18 @@ FILLS = [
 
 
 def plot_ratios(results: Results) -> "Figure":
-    """Training time of each peer in units of ours on all cores: a panel for every cell measured at several shapes."""
+    """Training time of each peer in units of ours: a panel for every cell measured at several shapes."""
     from matplotlib.figure import Figure  # It takes a second to import.
 
     training = [result for result in results["cases"] if result["mode"] == "training"]
     cells = list(dict.fromkeys(result["cell"] for result in training))
     by_cell = {cell: [result for result in training if result["cell"] == cell] for cell in cells}
     several = {cell: found for cell, found in by_cell.items() if len(found) > 1} or by_cell
-    devices = results["machine"]["cores"]
     names = list(dict.fromkeys(name for result in training for name in result["seconds"] if not name.startswith(OURS)))
 
     figure = Figure(figsize=(11, 1.2 + 2.4 * len(several)), layout="constrained")
     figure.suptitle(
-        f"Time of a training step relative to {OURS} on all cores (above 1: slower)\n{machine_label(results)}",
+        f"Time of a training step relative to {OURS}, on one device or all (above 1: slower)\n{machine_label(results)}",
         fontsize=10,
     )
     panels = figure.subplots(len(several), squeeze=False)[:, 0]
@@ -48,7 +47,7 @@ def plot_ratios(results: Results) -> "Figure":
             shade, hatch = FILLS[k % len(FILLS)]
             at, heights = [], []
             for group, result in enumerate(found):
-                ours = our_seconds(result, devices)
+                ours = our_seconds(result, None)
                 if ours is not None and name in result["seconds"]:
                     at.append(group + (k - (len(names) - 1) / 2) * width)
                     heights.append(statistics.median(result["seconds"][name]) / ours - 1)

@@ -14,7 +14,6 @@ from benchmarks.peers import OURS, on_devices
 Results: TypeAlias = dict[str, Any]  # what `measure.measure` returns and results.json keeps
 Ratios: TypeAlias = dict[tuple[str, str], dict[Shape, float]]  # by peer and cell, then by shape
 
-BEGIN, END = "<!-- begin: written by python -m benchmarks -->", "<!-- end: written by python -m benchmarks -->"
 EMPTY = "–"  # noqa: RUF001 - an en dash, for what was not measured
 
 INTRODUCTION = """\
@@ -49,23 +48,23 @@ def milliseconds(seconds: Sequence[float]) -> str:
     return f"{median:.{digits}f} ±{spread:.{digits}f}"
 
 
-def our_seconds(result: Results, devices: int) -> float | None:
-    """Our median time of a case on so many devices; on one where the batch cannot be divided."""
-    for name in (on_devices(OURS, devices), OURS):
-        if name in result["seconds"]:
-            return statistics.median(result["seconds"][name])
-    return None
+def our_seconds(result: Results, devices: int | None) -> float | None:
+    """Our median time of a case on so many devices, on one where the batch cannot be divided; None for the faster."""
+    times = {name: statistics.median(seconds) for name, seconds in result["seconds"].items() if name.startswith(OURS)}
+    if devices is None:
+        return min(times.values(), default=None)
+    return times.get(on_devices(OURS, devices), times.get(OURS))
 
 
-def compute_ratios(results: Results, mode: str, devices: int) -> Ratios:
-    """Our time on so many devices over theirs: below 1 where we are faster."""
+def compute_ratios(results: Results, mode: str, devices: int | None) -> Ratios:
+    """Our time on so many devices (None for the faster) over theirs: below 1 where we are faster."""
     ratios: Ratios = {}
     for result in results["cases"]:
         ours = our_seconds(result, devices)
         if result["mode"] != mode or ours is None:
             continue
         for name, seconds in result["seconds"].items():
-            if name not in (OURS, on_devices(OURS, devices)):
+            if not name.startswith(OURS):
                 by_shape = ratios.setdefault((name, result["cell"]), {})
                 by_shape[Shape(*result["shape"])] = ours / statistics.median(seconds)
     return ratios
@@ -83,20 +82,16 @@ def section(results: Results) -> str:
     return "\n\n".join(_parts(results))
 
 
-def update_file(path: Path, text: str) -> None:
-    """Puts a section between its marks in a file, and leaves the rest of the file as it is.
-
-    Raises:
-      ValueError: if the file is there, but has no such marks.
-    """
-    try:
-        before, rest = path.read_text().split(BEGIN)
-        _, after = rest.split(END)
-    except FileNotFoundError:
-        before, after = "# Benchmarks\n\n", "\n"
-    except ValueError as error:
-        raise ValueError(f"{path} lacks the two lines {BEGIN} and {END}: add them, or move it away") from error
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+def update_file(path: Path, text: str, command: str = "python -m benchmarks") -> None:
+    """Puts the section that a command writes between its marks in a file, and leaves the rest of the file as it is."""
+    begin, end = f"<!-- begin: written by {command} -->", f"<!-- end: written by {command} -->"
+    old = path.read_text() if path.exists() else "# Benchmarks\n"
+    before, _, rest = old.partition(begin)
+    if end in rest:
+        after = rest.split(end, 1)[1]
+    else:  # not yet there
+        before, after = old.rstrip("\n") + "\n\n", "\n"
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 def _parts(results: Results) -> Iterator[str]:
@@ -111,11 +106,15 @@ def _parts(results: Results) -> Iterator[str]:
     yield from (f"**Left out**: {name}: {reason}." for name, reason in results["left_out"].items())
 
     for mode in _in_order(result["mode"] for result in results["cases"]):
-        for count in (devices, 1) if devices > 1 else (1,):
+        ways = {None: f"on one device or on {devices}, whichever is faster,"} if devices > 1 else {}
+        for count, way in {
+            **ways,
+            devices: f"on {devices} devices (one, where the batch is 1)",
+            1: "on one device",
+        }.items():
             ratios = compute_ratios(results, mode, count)
             if ratios:
-                ours = f"{on_devices(OURS, count)}{' (one, where the batch is 1)' if count > 1 else ''}"
-                yield f"## {mode.capitalize()}: time of {ours} over theirs"
+                yield f"## {mode.capitalize()}: time of {OURS} {way} over theirs"
                 yield _summary_table(ratios)
                 yield _ratio_table(ratios)
         yield f"## {mode.capitalize()}: milliseconds a step, median ± half the interquartile range"

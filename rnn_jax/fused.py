@@ -25,7 +25,7 @@ X = -1  # the input of the step
 VALUE = -2  # a value computed in the step
 
 # On the CPU, a product of few rows with a large matrix is up to twice as fast with the batch as the last axis of vector
-# and result; elementwise work is slower so. Measured in benchmarks/layout.py.
+# and result; elementwise work is slower so (benchmarks/RESULTS.md, layout).
 LARGE_MATRICES = 1 << 20  # numbers, all matrices of the cell together
 MOST_ROWS = 128
 

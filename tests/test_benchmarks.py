@@ -13,8 +13,9 @@ from tqdm import tqdm
 import benchmarks.__main__ as command
 from benchmarks import measure
 from benchmarks.cases import GATES, SHAPES, TUTORIAL, Case, Shape, all_cases, default_cases
+from benchmarks.experiments import measure_layouts, measure_long_sequences
 from benchmarks.peers import Peer, find_peers
-from benchmarks.report import BEGIN, END, compute_ratios, section, update_file
+from benchmarks.report import compute_ratios, section, update_file
 
 TINY = Shape(batch=2, time=3, input_size=5, hidden_size=7)
 
@@ -85,6 +86,7 @@ def test_ratios_are_of_medians_and_fall_back_to_one_device():
     [by_shape] = [r for (name, _), r in compute_ratios(invent_results(), "training", 2).items() if name == "PyTorch"]
     assert by_shape == pytest.approx({TUTORIAL: 0.5, Shape(1, 10, 4, 8): 2.0})
     assert compute_ratios(invent_results(), "training", 1)["PyTorch", "lstm"][TUTORIAL] == pytest.approx(2.0)
+    assert compute_ratios(invent_results(), "training", None)["PyTorch", "lstm"][TUTORIAL] == pytest.approx(0.5)
     assert compute_ratios(invent_results(), "inference", 2) == {}
 
 
@@ -102,16 +104,24 @@ def test_the_tables_hold_what_was_measured_and_what_was_not():
     assert re.search(r"\| lstm +\| rnn_jax fused +\| +26\.1 \|", text)
 
 
-def test_what_stands_outside_the_marks_of_the_file_stays(tmp_path):
+def test_each_command_keeps_to_its_section_of_the_file(tmp_path):
     path = tmp_path / "RESULTS.md"
     update_file(path, "first")
     path.write_text(path.read_text().replace("# Benchmarks", "# By hand") + "\n## Also by hand\n")
+    update_file(path, "other", "other command")
     update_file(path, "second")
-    assert path.read_text() == f"# By hand\n\n{BEGIN}\n\nsecond\n\n{END}\n\n## Also by hand\n"
-    path.write_text("no marks")
-    with pytest.raises(ValueError, match="lacks the two lines"):
-        update_file(path, "third")
-    assert path.read_text() == "no marks"
+    assert path.read_text() == (
+        "# By hand\n\n<!-- begin: written by python -m benchmarks -->\n\nsecond\n\n"
+        "<!-- end: written by python -m benchmarks -->\n\n## Also by hand\n\n"
+        "<!-- begin: written by other command -->\n\nother\n\n<!-- end: written by other command -->\n"
+    )
+
+
+def test_experiments_are_measured():
+    text = measure_long_sequences(num_steps=30, rounds=1)
+    assert re.search(r"\| remat=True +\| +\d+ \| +\d\.\d{3} \| +\d+\.\d\d \| +\d+\.\d\d \|", text)
+    text = measure_layouts((TINY,), rounds=1)
+    assert re.search(r"\| 2,3,5,7 +\| +\d+\.\d \| +\d+\.\d \| +last \|", text)
 
 
 def test_render_makes_table_and_plot_of_the_numbers(tmp_path, capsys):

@@ -1,0 +1,162 @@
+"""`python -m benchmarks.experiments NAME`: what the library's own choices rest on, as sections of RESULTS.md."""
+
+import argparse
+import datetime
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+from tabulate import tabulate
+from tqdm import tqdm
+
+import rnn_jax as rnn
+from benchmarks.__main__ import HOME
+from benchmarks.cases import SHAPES, Shape
+from benchmarks.measure import describe_machine
+from benchmarks.report import machine_label, update_file
+from rnn_jax import fused
+
+REMAT: dict[str, dict[str, Any]] = {
+    'implementation="scan"': {"implementation": "scan"},
+    "the default": {},
+    "remat=True": {"remat": True},
+    "remat=1024": {"remat": 1024},
+}
+MORE_SHAPES = (Shape(16, 50, 256, 256), Shape(64, 50, 256, 256), Shape(128, 50, 512, 512), Shape(256, 50, 512, 512))
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments",
+        description="Measures an alternative of the library's own, and writes a section of benchmarks/RESULTS.md.",
+    )
+    parser.add_argument(
+        "name",
+        choices=["long-sequences", "layout"],
+        help="long-sequences: memory and time of a training step with and without rematerialization, batch 32, input "
+        "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops",
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
+    arguments = parser.parse_args()
+    if arguments.name == "layout":
+        text = measure_layouts((*SHAPES, *MORE_SHAPES), arguments.rounds)
+    else:
+        text = measure_long_sequences(16_384, arguments.rounds)
+    where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    command = " ".join(["python -m benchmarks.experiments", *sys.argv[1:]])
+    text = f"{text}\n\n{machine_label(where)}, jax {jax.__version__}, `{command}`."
+    update_file(HOME / "RESULTS.md", text, f"python -m benchmarks.experiments {arguments.name}")
+    print(text)
+    return 0
+
+
+def measure_long_sequences(num_steps: int, rounds: int) -> str:
+    """A table of memory and time with and without rematerialization, in Markdown."""
+    shape = Shape(batch=32, time=num_steps, input_size=32, hidden_size=256)
+    steps = {name: compile_step(shape, last_state=True, **options) for name, options in REMAT.items()}
+    seconds = median_seconds(steps, make_arguments(shape), rounds)
+    megabytes = {name: step.memory_analysis().temp_size_in_bytes / 1e6 for name, step in steps.items()}
+    plain = next(iter(REMAT))
+    rows = [
+        [
+            name,
+            f"{megabytes[name]:.0f}",
+            f"{megabytes[name] / megabytes[plain]:.3f}",
+            f"{seconds[name]:.2f}",
+            f"{seconds[name] / seconds[plain]:.2f}",
+        ]
+        for name in steps
+    ]
+    return (
+        f"## Long sequences\n\nAn LSTM's training step on its last state at {shape} (batch, time, input, hidden): memory "
+        f"for intermediate values, and the median of {rounds} interleaved rounds.\n\n"
+        + make_table(["unroll with", "MB", "of plain", "seconds", "of plain"], rows)
+    )
+
+
+def measure_layouts(shapes: tuple[Shape, ...], rounds: int) -> str:
+    """A table of times with the features last and first inside the loops, in Markdown."""
+    rows = []
+    for shape in shapes:
+        arguments = make_arguments(shape)
+        chosen = "last"
+        choose = fused.choose_axis
+
+        def note_choice(*args: Any, choose: Callable[..., int] = choose) -> int:
+            nonlocal chosen
+            axis = choose(*args)
+            chosen = "last" if axis == -1 else "first"
+            return axis
+
+        with mock.patch.object(fused, "choose_axis", note_choice):
+            jax.eval_shape(training_step(shape), *arguments)
+        steps = {}
+        for name, axis in (("last", -1), ("first", 0)):
+            with mock.patch.object(fused, "choose_axis", lambda *_, axis=axis: axis):
+                steps[name] = compile_step(shape)
+        seconds = median_seconds(steps, arguments, rounds)
+        rows.append([str(shape), *(f"{1e3 * seconds[name]:.1f}" for name in steps), chosen])
+    return (
+        "## Layout inside the loops\n\nAn LSTM's training step on one CPU device with the features last, [B, H], and "
+        f"first, [H, B]: milliseconds, median of {rounds} interleaved rounds; and what `unroll` chooses.\n\n"
+        + make_table(["batch, time, input, hidden", "last", "first", "chosen"], rows)
+    )
+
+
+def make_arguments(shape: Shape) -> tuple[Any, jax.Array]:
+    """Parameters and inputs."""
+    params = rnn.LSTM(shape.hidden_size).init(jax.random.key(0), shape.input_size)
+    return params, jax.random.normal(jax.random.key(1), (shape.time, shape.batch, shape.input_size))
+
+
+def training_step(shape: Shape, last_state: bool = False, **options: Any) -> Callable[..., Any]:
+    """Forward, backward and update on the mean square of all outputs, or of the last state."""
+    cell = rnn.LSTM(shape.hidden_size)
+
+    def loss(params: Any, xs: jax.Array) -> jax.Array:
+        state, ys = rnn.unroll(cell, params, xs, **options)
+        return jnp.mean((state.h if last_state else ys) ** 2)
+
+    def step(params: Any, xs: jax.Array) -> Any:
+        return jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params, xs))
+
+    return step
+
+
+def compile_step(shape: Shape, **options: Any) -> Any:
+    """`training_step`, compiled."""
+    shapes = jax.eval_shape(lambda: make_arguments(shape))
+    return jax.jit(training_step(shape, **options)).lower(*shapes).compile()
+
+
+def median_seconds(steps: Mapping[str, Any], arguments: tuple[Any, ...], rounds: int) -> dict[str, float]:
+    """Times all in turn, round after round, each for 0.1 s or one step."""
+
+    def run(step: Any, times: int) -> float:
+        began = time.perf_counter()
+        for _ in range(times):
+            jax.block_until_ready(step(*arguments))
+        return (time.perf_counter() - began) / times
+
+    times = {name: max(1, int(0.1 / run(step, 2))) for name, step in steps.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in tqdm(range(rounds), unit=" rounds"):
+        for name, step in steps.items():
+            seconds[name].append(run(step, times[name]))
+    return {name: statistics.median(measured) for name, measured in seconds.items()}
+
+
+def make_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, its first column to the left."""
+    alignment = ["left", *("right" for _ in header[1:])]
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=alignment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
