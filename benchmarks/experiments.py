@@ -74,8 +74,8 @@ def measure_long_sequences(num_steps: int, rounds: int) -> str:
         for name in steps
     ]
     return (
-        f"## Long sequences\n\nAn LSTM's training step on its last state at {shape} (batch, time, input, hidden): memory "
-        f"for intermediate values, and the median of {rounds} interleaved rounds.\n\n"
+        f"## Long sequences\n\nAn LSTM's training step on its last state at {shape} (batch, time, input, hidden): "
+        f"memory for intermediate values, and the median of {rounds} interleaved rounds.\n\n"
         + make_table(["unroll with", "MB", "of plain", "seconds", "of plain"], rows)
     )
 
