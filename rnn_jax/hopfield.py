@@ -12,8 +12,10 @@ Where units do so one at a time, the energy E(s) = -1/2 s w s never rises, so th
 >>> weights = store_hebbian(patterns)
 >>> damaged = patterns[0].at[2].set(-1)
 >>> restored = recall(jax.random.key(0), weights, damaged)
->>> restored.state.astype(int).tolist(), energy(weights, damaged).item(), energy(weights, restored.state).item()
-([1, 1, 1, 1, -1, -1, -1, -1], -12.0, -24.0)
+>>> restored.state.astype(int).tolist()
+[1, 1, 1, 1, -1, -1, -1, -1]
+>>> energy(weights, damaged).item(), energy(weights, restored.state).item()
+(-12.0, -24.0)
 
 The letters of this module: N units, P patterns, B any number of batch axes, none included.
 """
