@@ -4,8 +4,8 @@ Without arguments it runs all that lie beside it. What differs from run to run o
 nothing (times, versions) is left out of the files.
 """
 
-import os
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -14,12 +14,11 @@ from nbclient import NotebookClient
 HERE = Path(__file__).resolve().parent
 
 
-def execute(path: Path, **environment: str) -> nbformat.NotebookNode:
-    """Runs a notebook in its own folder.
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Runs a notebook, in a folder that is gone afterwards; the file stays as it is.
 
     Args:
       path: the notebook.
-      **environment: variables to set for it, beside those of this process.
 
     Returns:
       The notebook with its outputs.
@@ -28,15 +27,16 @@ def execute(path: Path, **environment: str) -> nbformat.NotebookNode:
       nbclient.exceptions.CellExecutionError: if a cell raises.
     """
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
-        record_timing=False,
-        coalesce_streams=True,
-    )
-    client.execute(env=os.environ | environment)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
+            coalesce_streams=True,
+        )
+        client.execute()
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
     return notebook
