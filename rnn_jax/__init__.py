@@ -1,6 +1,6 @@
 """Recurrent networks as pure functions in JAX."""
 
-from rnn_jax import convert
+from rnn_jax import convert, hopfield
 from rnn_jax.cells import (
     GRU,
     LSTM,
@@ -44,6 +44,7 @@ __all__ = [
     "bidirectional",
     "convert",
     "dropout",
+    "hopfield",
     "last_output",
     "residual",
     "stack",

@@ -1,0 +1,58 @@
+"""Every notebook runs from top to bottom, and shows in its file what it showed when it did."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from notebooks.execute import HERE, execute
+
+NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
+NAMES = [path.stem for path in NOTEBOOKS]
+
+
+def read(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    return notebook, [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def kinds_of_outputs(cell):
+    """What a cell shows, less what differs from run to run: text to which stream, pictures."""
+    return {output.get("name") or tuple(sorted(output.data)) for output in cell.outputs}
+
+
+def test_there_are_notebooks():
+    assert NAMES == ["composing_cells", "quickstart", "recurrent_networks"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_it_runs_and_its_outputs_are_kept(path):
+    notebook, cells = read(path)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert any("image/png" in kind for cell in cells for kind in kinds_of_outputs(cell))
+
+    again = [cell for cell in execute(path).cells if cell.cell_type == "code"]  # raises if a cell does
+    assert [kinds_of_outputs(cell) for cell in again] == [kinds_of_outputs(cell) for cell in cells]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_nothing_in_its_file_says_where_and_when_it_ran(path):
+    notebook, _ = read(path)
+    assert notebook.metadata.language_info == {"name": "python"}
+    assert all(not set(cell.metadata) - {"cellView"} for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
+def test_its_first_cell_installs_where_the_library_is_missing(path):
+    _, (first, *_) = read(path)
+    _, (install, *_) = read(NOTEBOOKS[0])
+    assert first.source == install.source
+    names = {}
+    source = first.source.replace('find_spec("rnn_jax")', 'find_spec("rnn_jax_that_is_missing")')
+    asked = []
+    source = source.replace('%pip install --quiet "{SOURCE}"', "asked.append(SOURCE)")
+    with pytest.raises(ModuleNotFoundError, match="fill in SOURCE"):
+        exec(source, names)
+    exec(source.replace('SOURCE = ""', 'SOURCE = "a.whl"'), {"asked": asked})
+    assert asked == ["a.whl"]
