@@ -1,106 +1,58 @@
 """Trains a recurrent network to classify handwritten digits: `python train.py --cell lstm`."""
 
-import functools
+import dataclasses
 import os
+import signal
 import sys
-import time
 
-import jax
-from tqdm import tqdm
-
-from rnn_jax.config import Config, parse
-from rnn_jax.data import DataError, Dataset, load_dataset
-from rnn_jax.reporting import Report, data_label, save_history, step_line
-from rnn_jax.training import evaluate, fit, init_state
-
-REPORT_EVERY = 200  # steps
-STEPS_PER_CALL = 50  # so often moves the progress bar; REPORT_EVERY is a multiple of it
+from rnn_jax.checkpoint import CheckpointError
+from rnn_jax.config import parse
+from rnn_jax.data import DataError, load_dataset
+from rnn_jax.interruption import Interrupted
+from rnn_jax.run_folder import RunFolder
+from rnn_jax.tensorboard import check_tensorboard
+from rnn_jax.trainer import Diverged, train
 
 
 def main() -> int:
-    """Returns the exit status: 0; 2 for a mistake of the user's; 130 if interrupted; 141 if nobody reads the output."""
+    """Runs the command.
+
+    Returns:
+      The exit status: 0; 1 if the loss diverges or something cannot be written; 2 for a mistake of the user's; 130
+      and 143 if interrupted by Ctrl-C and SIGTERM; 141 if nobody reads the output.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     config = parse()
     try:
         try:
             data = load_dataset(config.dataset, config.data_dir)
             config.check_data(data)
-            make_output_dir(config)
+            if config.tensorboard:
+                check_tensorboard()
+            # What --dataset auto has found is what a resumed run asks for by name.
+            run = RunFolder(dataclasses.replace(config, dataset=data.name), data)
         except (DataError, ValueError) as error:
-            print(f"train.py: error: {error}", file=sys.stderr)
-            return 2
-        train(config, data)
+            return fail(2, str(error))
+        with run:
+            train(config, data, run)
+    except Interrupted as interruption:
+        return interruption.status
     except KeyboardInterrupt:
-        print("train.py: interrupted", file=sys.stderr)
-        return 130
+        return fail(128 + signal.SIGINT, "interrupted", kind="")
     except BrokenPipeError:  # Whoever read the output has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 128 + signal.SIGPIPE
+    except (Diverged, CheckpointError) as error:
+        return fail(1, str(error))
+    except OSError as error:
+        return fail(1, f"cannot write {error.filename or 'to the output folder'}: {error.strerror}")
     return 0
 
 
-def make_output_dir(config: Config) -> None:
-    """Makes the folder for the output, if one is asked for; raises `ValueError` if that cannot be."""
-    if config.output_dir is not None:
-        try:
-            config.output_dir.mkdir(parents=True)
-        except OSError as error:
-            raise ValueError(
-                f"cannot make --output-dir {error.filename}: {error.strerror}: choose a new folder"
-            ) from error
-
-
-def train(config: Config, data: Dataset) -> None:
-    """Trains, reports on the way, and tests at the end."""
-    recipe, classifier = config.training_recipe(len(data.train.labels)), config.build_classifier(data.num_classes)
-    about = data_label(data)
-    optimizer = recipe.optimizer()
-    # One compilation instead of one for each little operation.
-    init = jax.jit(init_state, static_argnums=(0, 1, 3))
-    state = init(classifier, optimizer, jax.random.key(config.seed), data.train.images.shape[-1])
-    print(describe(config, data, sum(leaf.size for leaf in jax.tree.leaves(state.params))), flush=True)
-
-    history: list[Report] = []
-    steps = fit(
-        classifier,
-        optimizer,
-        state,
-        data.train,
-        max_pixel=data.max_pixel,
-        steps=recipe.steps,
-        batch_size=config.batch_size,
-        steps_per_call=STEPS_PER_CALL,
-    )
-    began = time.perf_counter()
-    try:
-        with tqdm(total=recipe.steps, unit=" steps", disable=None) as bar:
-            for state, metrics in steps:
-                report = Report(int(state.step), float(metrics.loss), float(metrics.accuracy))
-                history.append(report)
-                bar.update(report.step - bar.n)
-                if report.step == 1 or report.step % REPORT_EVERY == 0:
-                    with bar.external_write_mode():
-                        print(step_line(report) + about, flush=True)
-    finally:
-        if config.output_dir is not None:
-            save_history(config.output_dir, history, f"{config.cell} on {data.name}, recipe {config.recipe}")
-    seconds = time.perf_counter() - began
-    print(f"Optimization Finished!\n{recipe.steps} steps in {seconds:.1f} s, {recipe.steps / seconds:.0f} steps/s")
-
-    test = jax.jit(functools.partial(evaluate, classifier, max_pixel=data.max_pixel))
-    print(f"Validation Accuracy: {test(state.params, data.validation).accuracy:.4f}{about}")
-    print(f"Testing Accuracy: {test(state.params, data.test).accuracy:.4f}{about}")
-
-
-def describe(config: Config, data: Dataset, num_params: int) -> str:
-    """What is about to be trained on what, and where."""
-    rows, columns = data.train.images.shape[1:]
-    return (
-        f"Data: {data.source}: {len(data.train.labels):,} training, {len(data.validation.labels):,} validation and "
-        f"{len(data.test.labels):,} test images of {rows}x{columns} pixels\n"
-        f"Model: {config.layers} x {config.build_cell()}{', both ways' if config.bidirectional else ''}, "
-        f"{num_params:,} parameters\n"
-        f"Recipe: {config.recipe}, seed {config.seed}, on {jax.devices()[0].device_kind}"
-    )
+def fail(status: int, message: str, *, kind: str = "error: ") -> int:
+    """Says in one line why the command ends with this status."""
+    print(f"train.py: {kind}{message}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

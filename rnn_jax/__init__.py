@@ -18,6 +18,7 @@ from rnn_jax.cells import (
 from rnn_jax.equations import Dense, EquationsCell
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
+from rnn_jax.predict import Model, load_run
 from rnn_jax.regularization import dropout, variational_dropout, zoneout
 from rnn_jax.unroll import unroll
 
@@ -34,6 +35,7 @@ __all__ = [
     "LSTMState",
     "LayerNormLSTM",
     "LayerNormLSTMParams",
+    "Model",
     "Peepholes",
     "Recurrent",
     "Residual",
@@ -46,6 +48,7 @@ __all__ = [
     "dropout",
     "hopfield",
     "last_output",
+    "load_run",
     "residual",
     "stack",
     "unroll",

@@ -1,28 +1,23 @@
-"""The configuration of a run: one frozen dataclass, and the command line made from it."""
+"""The configuration of a run: one frozen dataclass, the command line made from it, and the file it is kept in."""
 
-import argparse
 import dataclasses
-import difflib
-import os
-import typing
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rnn_jax.base import Cell, check_size
 from rnn_jax.cells import GRU, LSTM, LayerNormLSTM, VanillaRNN
 from rnn_jax.classifier import Classifier
+from rnn_jax.command_line import Parser, flag, kind, nearest, option, path
 from rnn_jax.data import Dataset
 from rnn_jax.data.load import NAMES as DATASET_NAMES
 from rnn_jax.layers import Recurrent, bidirectional, stack
 from rnn_jax.recipes import RECIPES, Recipe
+from rnn_jax.run_folder import CONFIG, RUNS, newest_run
 
 MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
 CELLS = ("vanilla", "lstm", "gru", "lstm-peephole", "lstm-layernorm")
-
-
-def _option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,44 +28,65 @@ class Config:
       ValueError: in one line, for a value that makes no sense.
     """
 
-    cell: str = _option("lstm", "the recurrent cell", CELLS)
-    bidirectional: bool = _option(False, "read each image from both ends")
-    layers: int = _option(1, "recurrent layers on top of each other")
-    hidden_size: int = _option(128, "units of each cell, in each direction")
-    dataset: str = _option(
+    cell: str = option("lstm", "the recurrent cell", CELLS)
+    bidirectional: bool = option(False, "read each image from both ends")
+    layers: int = option(1, "recurrent layers on top of each other")
+    hidden_size: int = option(128, "units of each cell, in each direction")
+    dataset: str = option(
         "auto",
         "what to classify; auto is mnist if it is in --data-dir or can be downloaded, else the handwritten digits "
         "that come with scikit-learn",
         DATASET_NAMES,
     )
-    data_dir: Path | None = _option(
+    data_dir: Path | None = option(
         None,
         "folder with the four IDX archives, or where tensorflow-datasets keeps its data; default: $TFDS_DATA_DIR, "
         "else ~/tensorflow_datasets",
+        decides=False,
     )
-    recipe: str = _option(
+    recipe: str = option(
         "default",
         "how to train: tutorial is the TensorFlow tutorial of 2019 to the letter, default the best SGD recipe we know",
         tuple(RECIPES),
     )
-    batch_size: int = _option(128, "images in a batch")
-    steps: int | None = _option(None, "updates; default: the recipe's")
-    learning_rate: float | None = _option(None, "highest learning rate; default: the recipe's")
-    momentum: float | None = _option(None, "of SGD, from 0 to below 1; default: the recipe's")
-    seed: int = _option(0, "of everything random in the run")
-    output_dir: Path | None = _option(
-        None, "new folder for metrics.csv and training_curve.png; default: nothing is written"
+    batch_size: int = option(128, "images in a batch")
+    steps: int | None = option(None, "updates; default: the recipe's")
+    learning_rate: float | None = option(None, "highest learning rate; default: the recipe's")
+    momentum: float | None = option(None, "of SGD, from 0 to below 1; default: the recipe's")
+    seed: int = option(0, "of everything random in the run")
+    seeds: int = option(1, "train so many at once, from --seed upwards, and report their mean and standard deviation")
+    output_dir: Path | None = option(
+        None,
+        f"the run's folder, for configuration, metrics, checkpoints and pictures; must be new or empty, unless "
+        f"resumed; default: {RUNS}/ and the cell, the data and the time",
+        decides=False,
+    )
+    checkpoint_every: int = option(
+        200,
+        "steps between two checkpoints, each with a look at the validation images; a call takes 50 steps, at whose "
+        "end it is saved",
+        decides=False,
+    )
+    keep_checkpoints: int = option(
+        3, "so many of the newest checkpoints are kept, and the one with the best validation accuracy", decides=False
+    )
+    tensorboard: bool = option(False, "write events for TensorBoard into the run's folder, too", decides=False)
+    resume: bool = option(
+        False,
+        f"go on from the newest checkpoint in --output-dir, or, without that, in the newest folder of {RUNS}/; other "
+        "flags may be left out",
+        decides=False,
     )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value not in choices:
-                raise ValueError(f"{_flag(field.name)} must be one of {', '.join(choices)}, not {value!r}")
-        for name in ("layers", "hidden_size", "batch_size", "steps"):
+                raise ValueError(f"{flag(field.name)} must be one of {', '.join(choices)}, not {value!r}")
+        for name in ("layers", "hidden_size", "batch_size", "steps", "seeds", "checkpoint_every", "keep_checkpoints"):
             value = getattr(self, name)
             if value is not None:
-                check_size(_flag(name), value)
+                check_size(flag(name), value)
         if self.hidden_size > MAX_HIDDEN_SIZE:
             raise ValueError(f"--hidden-size must be at most {MAX_HIDDEN_SIZE}, not {self.hidden_size}")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1e30:
@@ -79,6 +95,8 @@ class Config:
             raise ValueError(f"--momentum must be at least 0 and below 1, not {self.momentum}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must be from 0 to {2**32 - 1}, not {self.seed}")
+        if self.seed + self.seeds > 2**32:
+            raise ValueError(f"--seed plus --seeds must be at most {2**32}")
         if self.training_recipe().steps * self.batch_size >= 2**31:
             raise ValueError("--steps times --batch-size must be below 2147483648")
 
@@ -121,9 +139,18 @@ class Config:
         encoder = stack(*[layer] * self.layers)
         return Classifier(encoder, num_classes, readout=recipe.readout, head=recipe.head)
 
+    def to_json(self) -> str:
+        """The configuration as `read_config` reads it: all but where the run lies, and whether it was resumed."""
+        values = dataclasses.asdict(self)
+        del values["output_dir"], values["resume"]
+        return json.dumps(values, indent=2, default=str) + "\n"
+
 
 def parse(argv: Sequence[str] | None = None) -> Config:
     """Makes a `Config` of command-line arguments.
+
+    With `--config FILE`, flags that are not given are as in that file; with `--resume`, as in the resumed run, whose
+    folder becomes `output_dir`. Where there is nothing to resume in `--output-dir` yet, they are the defaults.
 
     Args:
       argv: the arguments; None for those of this process.
@@ -131,48 +158,63 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     Raises:
       SystemExit: with status 2 after one line on stderr that says what is wrong; with status 0 after `--help`.
     """
-    parser = _Parser(
-        description="Trains a recurrent network to classify images of handwritten digits, read row by row.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
-        allow_abbrev=False,
-    )
-    for field in dataclasses.fields(Config):
-        help, choices = field.metadata["help"], field.metadata["choices"]
-        if field.type is bool:
-            parser.add_argument(_flag(field.name), action="store_true", help=help)
-            continue
-        kind = next(t for t in (*typing.get_args(field.type), field.type) if t is not type(None))
-        metavar = {int: "N", float: "X", str: "NAME", Path: "DIR"}[kind]
-        default = "" if field.default is None else f" (default: {field.default})"
-        parser.add_argument(
-            _flag(field.name),
-            type=_path if kind is Path else kind,
-            default=field.default,
-            help=help + default,
-            metavar="{" + ",".join(choices) + "}" if choices else metavar,
-        )
-    arguments, unknown = parser.parse_known_args(argv)
-    if unknown:
-        word = unknown[0].split("=")[0]
-        guess = difflib.get_close_matches(word, [_flag(f.name) for f in dataclasses.fields(Config)], n=1)
-        parser.error(f"unknown argument {word}" + (f", did you mean {guess[0]}?" if guess else "; see --help"))
+    parser = Parser(description="Trains a recurrent network to classify images of handwritten digits, read row by row.")
+    parser.add_argument("--config", type=path, metavar="FILE", help=f"a run's {CONFIG}: the same run again")
+    parser.add_fields(dataclasses.fields(Config))
+    given = vars(parser.parse_args(argv))
     try:
-        return Config(**vars(arguments))
+        file = given.pop("config")
+        if file is not None:
+            given = {**read_config(file), **given}
+        if given.get("resume"):
+            given = _resumed(given)
+        return Config(**given)
     except ValueError as error:
         parser.error(str(error))
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+def _resumed(given: dict[str, Any]) -> dict[str, Any]:
+    """Completes flags by those of the run that they resume, if there is one; raises `ValueError` if they differ."""
+    folder = given.get("output_dir") or newest_run()
+    if not (folder / CONFIG).exists():
+        return given
+    saved = read_config(folder / CONFIG)
+    run = Config(**saved)
+    for field in dataclasses.fields(Config):
+        told, is_so = given.get(field.name), getattr(run, field.name)
+        anything = told is None or (field.name, told) == ("dataset", "auto")
+        if field.metadata["decides"] and not anything and told != is_so:
+            raise ValueError(
+                f"{flag(field.name)} is {told}, but the run in {folder} has {is_so}: leave it out to resume that run, "
+                "or begin a new one without --resume"
+            )
+    return {**saved, **given, "dataset": run.dataset, "output_dir": folder}
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
+def read_config(file: Path) -> dict[str, Any]:
+    """Reads what `Config.to_json` wrote, as arguments of `Config`.
 
-def _path(text: str) -> Path:
-    """A path, with ~ for the home folder also where the shell has left it: `--data-dir=~/data`."""
-    return Path(os.path.expanduser(text))
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    Raises:
+      ValueError: in one line, if the file cannot be read or is not a configuration.
+    """
+    try:
+        values = json.loads(file.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is not a configuration: {error}") from error
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{file} is not a configuration: expected an object")
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    for name, value in values.items():
+        if name not in fields:
+            raise ValueError(f"{file}: unknown field {name!r}{nearest(name, fields)}")
+        expected = {Path: str, float: (int, float)}.get(kind(fields[name]), kind(fields[name]))
+        is_bool = isinstance(value, bool)  # which Python counts among the integers
+        may_be_none = fields[name].default is None and value is None
+        if not may_be_none and (not isinstance(value, expected) or is_bool != (expected is bool)):
+            raise ValueError(f"{file}: {name} cannot be {value!r}")
+    return {
+        name: path(value) if kind(fields[name]) is Path and value is not None else value
+        for name, value in values.items()
+    }

@@ -1,61 +1,59 @@
-"""What a run tells: the lines of the tutorial, a table and a picture."""
+"""What a run tells on the way: the lines of the tutorial, and what is about to be trained."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
+import jax
+import numpy as np
+
+from rnn_jax.config import Config
 from rnn_jax.data import Dataset
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from rnn_jax.run_folder import Report
 
 
-class Report(NamedTuple):
-    """Where training was: step, minibatch loss in nats, minibatch accuracy as a fraction."""
+def data_label(name: str) -> str:
+    """What every report appends to name data other than MNIST; nothing for MNIST itself.
 
-    step: int
-    loss: float
-    accuracy: float
-
-
-def data_label(data: Dataset) -> str:
-    """What every report appends to name data other than MNIST; nothing for MNIST itself."""
-    return "" if data.name == "mnist" else f" ({data.name})"
+    >>> data_label("digits"), data_label("mnist")
+    (' (digits)', '')
+    """
+    return "" if name == "mnist" else f" ({name})"
 
 
-def step_line(report: Report) -> str:
-    """The tutorial's report.
+def step_line(reports: Sequence[Report]) -> str:
+    """The tutorial's report: one seed's, or the mean of several.
 
-    >>> step_line(Report(200, 2.07221, 0.328125))
+    >>> step_line([Report(200, seed=0, loss=2.07221, accuracy=0.328125)])
     'Step 200, Minibatch Loss= 2.0722, Training Accuracy= 0.328'
     """
-    return f"Step {report.step}, Minibatch Loss= {report.loss:.4f}, Training Accuracy= {report.accuracy:.3f}"
+    loss, accuracy = (float(np.mean(values)) for values in list(zip(*reports, strict=True))[2:4])
+    many = f" (mean of {len(reports)} seeds)" if len(reports) > 1 else ""
+    return f"Step {reports[0].step}, Minibatch Loss= {loss:.4f}, Training Accuracy= {accuracy:.3f}{many}"
 
 
-def save_history(folder: Path, history: Sequence[Report], title: str) -> None:
-    """Writes `metrics.csv` and `training_curve.png` into a folder."""
-    with (folder / "metrics.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Report._fields)
-        writer.writerows(history)
-    training_curve(history, title).savefig(folder / "training_curve.png", dpi=150)
+def accuracy_text(accuracies: Sequence[float]) -> str:
+    """One seed's accuracy as a fraction, or the mean and the standard deviation of several.
+
+    >>> accuracy_text([0.9871])
+    '0.9871'
+    >>> accuracy_text([0.98, 0.99])
+    '0.9850 ± 0.0071 (mean and standard deviation of 2 seeds, from 0.9800 to 0.9900)'
+    """
+    if len(accuracies) == 1:
+        return f"{accuracies[0]:.4f}"
+    return (
+        f"{np.mean(accuracies):.4f} ± {np.std(accuracies, ddof=1):.4f} (mean and standard deviation of "
+        f"{len(accuracies)} seeds, from {min(accuracies):.4f} to {max(accuracies):.4f})"
+    )
 
 
-def training_curve(history: Sequence[Report], title: str) -> "Figure":
-    """Draws minibatch loss and accuracy over the steps, one above the other."""
-    from matplotlib.figure import Figure  # It takes a second to import, which most runs need not spend.
-
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    figure.suptitle(title)
-    loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
-    steps = [report.step for report in history]
-    loss_axes.semilogy(steps, [report.loss for report in history], color="black", linewidth=0.8)
-    loss_axes.set_ylabel("minibatch loss [nats]")
-    accuracy_axes.plot(steps, [100 * report.accuracy for report in history], color="black", linewidth=0.8)
-    accuracy_axes.set_ylabel("minibatch accuracy [%]")
-    accuracy_axes.set_xlabel("step")
-    for axes in (loss_axes, accuracy_axes):
-        axes.grid(color="0.85")
-        axes.margins(x=0.01)
-    return figure
+def describe(config: Config, data: Dataset, num_params: int) -> str:
+    """What is about to be trained on what, and where."""
+    rows, columns = data.train.images.shape[1:]
+    seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
+    return (
+        f"Data: {data.source}: {len(data.train.labels):,} training, {len(data.validation.labels):,} validation and "
+        f"{len(data.test.labels):,} test images of {rows}x{columns} pixels\n"
+        f"Model: {config.layers} x {config.build_cell()}{', both ways' if config.bidirectional else ''}, "
+        f"{num_params:,} parameters\n"
+        f"Recipe: {config.recipe}, {seeds}, on {jax.devices()[0].device_kind}"
+    )

@@ -41,6 +41,28 @@ def init_state(
     return TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.fold_in(key, 1))
 
 
+def init_states(
+    classifier: Classifier, optimizer: optax.GradientTransformation, seed: Array, num_seeds: int, input_size: int
+) -> TrainState:
+    """The states of the runs of `seed`, `seed + 1` and so on before their first steps.
+
+    Args:
+      classifier: what is to be trained.
+      optimizer: how.
+      seed: uint32 [], the first seed.
+      num_seeds: how many there are.
+      input_size: the features of one step.
+
+    Returns:
+      A state whose arrays lead with an axis of `num_seeds`; without that axis if there is only one.
+    """
+
+    def init(seed: Array) -> TrainState:
+        return init_state(classifier, optimizer, jax.random.key(seed), input_size)
+
+    return init(seed) if num_seeds == 1 else jax.vmap(init)(seed + jnp.arange(num_seeds, dtype=jnp.uint32))
+
+
 def train_step(
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
@@ -226,7 +248,7 @@ def fit(
     Args:
       classifier: what is trained.
       optimizer: how.
-      state: where to begin; of `init_state`, or of an earlier `fit`.
+      state: where to begin; of `init_state`, of `init_states` to train many at once, or of an earlier `fit`.
       data: the training images, uint8 [N, rows, columns], and labels [N]; moved to the device once.
       max_pixel: the value of a white pixel.
       steps: the number of the last update.
@@ -236,7 +258,7 @@ def fit(
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
-      end.
+      end. Where many are trained at once, both lead with their axis.
 
     Raises:
       ValueError: for a batch that the devices cannot share equally.
@@ -254,10 +276,12 @@ def fit(
         max_steps=min(steps_per_call, steps),
         axis_name="batch" if len(devices) > 1 else None,
     )
+    if state.step.ndim:
+        take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
     # Everything is on every device; which examples are its own, each knows by its place on the axis.
     take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
     state, data = jax.device_put((state, data), NamedSharding(mesh, P()))
-    step = int(state.step)
+    step = int(state.step.max())
     while step < steps:
         goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
         # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.

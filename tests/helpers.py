@@ -1,8 +1,13 @@
+import signal
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import rnn_jax as rnn
+import train
 
 CELLS = {
     "vanilla": rnn.VanillaRNN(4),
@@ -53,3 +58,20 @@ def assert_close(actual, expected, atol=1e-6, rtol=1e-6):
 def loss(outputs):
     """A smooth scalar that every number in a pytree matters to."""
     return sum(jnp.sum(jnp.sin(leaf + i)) for i, leaf in enumerate(jax.tree.leaves(outputs)))
+
+
+def run_train(capsys, *argv):
+    """Runs the command in this process; returns its exit status, and what `capsys` has of stdout and stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", *map(str, argv)])
+            status = train.main()
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return status, *(capsys.readouterr() if capsys else ("", ""))
+
+
+def final_params(folder):
+    """What a run has learned, as a list of arrays."""
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(rnn.load_run(folder).params)]

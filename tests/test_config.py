@@ -1,11 +1,16 @@
 """From the command line to a configuration, and from there to a classifier."""
 
+import contextlib
 import dataclasses
+import io
 from pathlib import Path
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rnn_jax as rnn
 from rnn_jax.config import CELLS, Config, parse
@@ -20,7 +25,8 @@ def test_no_flags_are_the_defaults():
 def test_every_flag_sets_its_field(tmp_path):
     argv = (
         "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
-        f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run"
+        f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
+        "--seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -37,6 +43,11 @@ def test_every_flag_sets_its_field(tmp_path):
         seed=3,
         data_dir=tmp_path,
         output_dir=tmp_path / "run",
+        seeds=2,
+        checkpoint_every=100,
+        keep_checkpoints=1,
+        tensorboard=True,
+        resume=True,
     )
     assert all(getattr(config, field.name) != field.default for field in dataclasses.fields(Config))
 
@@ -59,6 +70,11 @@ def test_every_flag_sets_its_field(tmp_path):
         ("--learning-rate nan", "--learning-rate must be positive and below 1e30, not nan"),
         ("--momentum 1", "--momentum must be at least 0 and below 1"),
         ("--seed -1", "--seed must be from 0 to 4294967295"),
+        ("--seed 4294967295 --seeds 2", "--seed plus --seeds must be at most 4294967296"),
+        ("--seeds 0", "--seeds must be a positive whole number, not 0"),
+        ("--checkpoint-every 0", "--checkpoint-every must be a positive whole number, not 0"),
+        ("--keep-checkpoints 0", "--keep-checkpoints must be a positive whole number, not 0"),
+        ("--config nowhere.json", "cannot read nowhere.json: No such file or directory"),
         ("--hiden-size 3", "unknown argument --hiden-size, did you mean --hidden-size?"),
         ("--hidden 3", "unknown argument --hidden"),
         ("lstm", "unknown argument lstm; see --help"),
@@ -73,6 +89,114 @@ def test_a_mistake_is_one_line_and_status_2(argv, message, capsys):
     assert not out
     assert message in err
     assert err.count("\n") == 1
+
+
+FLAGS = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(Config)]
+GOOD = ["--bidirectional", "--hidden-size=2", "--batch-size=5", "--momentum=0.5"]
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+MISTAKES = st.one_of(
+    WORDS.filter(str.isidentifier).map("--zz".__add__),  # an unknown flag
+    WORDS.filter(lambda word: not word.startswith("-")),  # no flag at all
+    st.builds("{}={}".format, st.sampled_from(["--layers", "--steps", "--seed", "--seeds"]), st.floats()),
+    st.builds("{}={}".format, st.sampled_from(["--cell", "--dataset", "--recipe"]), WORDS.map("x".__add__)),
+    st.builds("--layers={}".format, st.integers(max_value=0)),
+    st.builds("--learning-rate={}".format, st.sampled_from(["nan", "inf", "-1", "0", "one"])),
+    st.builds("--bidirectional={}".format, WORDS),
+    st.sampled_from(FLAGS).flatmap(lambda flag: st.sampled_from([flag[:-1] + "q", flag + "x", flag.upper()])),
+)
+
+
+@hypothesis.settings(max_examples=300)
+@given(before=st.lists(st.sampled_from(GOOD)), mistake=MISTAKES, after=st.lists(st.sampled_from(GOOD)))
+def test_any_mistake_is_one_line_and_status_2(before, mistake, after):
+    stderr, stdout = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout), pytest.raises(SystemExit) as stop:
+        parse([*before, mistake, *after])
+    assert stop.value.code == 2
+    assert stderr.getvalue().count("\n") == 1
+    assert len(stderr.getvalue().splitlines()) == 1
+    assert ": error: " in stderr.getvalue()
+    assert not stdout.getvalue()
+
+
+def write_run(folder, **options):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(Config(**options).to_json())
+    return folder
+
+
+def test_a_resumed_run_is_as_it_was(tmp_path):
+    options = {"cell": "gru", "steps": 7, "learning_rate": 0.5, "dataset": "digits", "bidirectional": True}
+    folder = write_run(tmp_path / "run", **options)
+    expected = Config(**options, resume=True, output_dir=folder)
+    argv = ["--resume", "--output-dir", str(folder)]
+    assert parse(argv) == expected
+    assert parse([*argv, "--cell", "gru", "--bidirectional", "--dataset", "auto"]) == expected
+    elsewhere = dataclasses.replace(expected, data_dir=tmp_path, checkpoint_every=50)
+    assert parse([*argv, "--data-dir", str(tmp_path), "--checkpoint-every", "50"]) == elsewhere
+
+
+def test_resuming_without_a_folder_takes_the_newest_of_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        parse(["--resume"])
+    assert "there is no run to resume in runs/: name one with --output-dir" in capsys.readouterr().err
+    write_run(tmp_path / "runs" / "lstm-digits", seed=5)
+    config = parse(["--resume"])
+    assert (config.seed, config.output_dir) == (5, Path("runs/lstm-digits"))
+
+
+def test_resuming_where_nothing_is_yet_begins_a_run(tmp_path):
+    argv = ["--resume", "--cell", "gru", "--output-dir", str(tmp_path / "new")]
+    assert parse(argv) == Config(cell="gru", resume=True, output_dir=tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--cell gru", "--cell is gru, but the run in "),
+        ("--steps 8", "--steps is 8, but the run in "),
+        ("--bidirectional", "--bidirectional is True, but the run in "),
+        ("--dataset mnist", "--dataset is mnist, but the run in "),
+        ("--seeds 2", "--seeds is 2, but the run in "),
+    ],
+)
+def test_flags_that_differ_from_the_resumed_run_are_named(tmp_path, capsys, flag, message):
+    folder = write_run(tmp_path / "run", steps=7, dataset="digits")
+    with pytest.raises(SystemExit) as stop:
+        parse(["--resume", "--output-dir", str(folder), *flag.split()])
+    err = capsys.readouterr().err
+    assert (stop.value.code, err.count("\n")) == (2, 1)
+    assert message in err
+
+
+def test_a_saved_configuration_runs_again_with_changes(tmp_path):
+    file = write_run(tmp_path / "run", cell="gru", seed=4) / "config.json"
+    assert parse(["--config", str(file)]) == Config(cell="gru", seed=4)
+    assert parse(["--config", str(file), "--seed", "5"]) == Config(cell="gru", seed=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not a configuration"),
+        ("[]", "is not a configuration: expected an object"),
+        ('{"cel": "gru"}', "unknown field 'cel', did you mean cell?"),
+        ('{"layers": "2"}', "layers cannot be '2'"),
+        ('{"layers": true}', "layers cannot be True"),
+        ('{"bidirectional": 1}', "bidirectional cannot be 1"),
+        ('{"seed": null}', "seed cannot be None"),
+        ('{"layers": 0}', "--layers must be a positive whole number, not 0"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(tmp_path, capsys, text, message):
+    (tmp_path / "config.json").write_text(text)
+    for argv in (["--config", str(tmp_path / "config.json")], ["--resume", "--output-dir", str(tmp_path)]):
+        with pytest.raises(SystemExit) as stop:
+            parse(argv)
+        err = capsys.readouterr().err
+        assert (stop.value.code, err.count("\n")) == (2, 1)
+        assert message in err
 
 
 def test_help_names_every_flag_with_its_default(capsys):

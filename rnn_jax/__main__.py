@@ -1,0 +1,106 @@
+"""What can be done with a trained run: `python -m rnn_jax {evaluate,predict,export} RUN`."""
+
+import argparse
+import csv
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from rnn_jax.command_line import Parser, path
+from rnn_jax.data import DataError, load_dataset
+from rnn_jax.export import PLATFORMS, export_model
+from rnn_jax.images import read_images
+from rnn_jax.predict import Model, load_run
+from rnn_jax.reporting import data_label
+
+SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status, 2 after one line on stderr for a mistake of the user's."""
+    arguments = _parser().parse_args(argv)
+    try:
+        model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.seed)
+        arguments.command(model, arguments)
+    except (DataError, ValueError) as error:
+        _notify(f"error: {error}")
+        return 2
+    except BrokenPipeError:  # Whoever read the output has gone, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _notify(f"error: {error.filename}: {error.strerror}")
+        return 2
+    return 0
+
+
+def evaluate(model: Model, arguments: argparse.Namespace) -> None:
+    """Prints the accuracy and the loss on a split of the data that the model was trained on."""
+    data = load_dataset(model.data.name, arguments.data_dir or model.config.data_dir)
+    split = getattr(data, arguments.split)
+    metrics = model.evaluate(split)
+    print(
+        f"{SPLITS[arguments.split]} Accuracy: {metrics.accuracy:.4f}{data_label(data.name)}\n"
+        f"Loss: {metrics.loss:.4f} nats, on {len(split.labels):,} images of {data.name}, after step {model.step}"
+    )
+
+
+def predict(model: Model, arguments: argparse.Namespace) -> None:
+    """Prints a table: each image's name, the predicted class and the probability of every class."""
+    read = [read_images(file, model.data, invert=arguments.invert, notify=_notify) for file in arguments.images]
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["image", "predicted", *range(model.data.num_classes)])
+    for names, images in read:
+        for name, probabilities in zip(names, model.predict(images), strict=True):
+            writer.writerow([name, probabilities.argmax(), *(f"{p:.6f}" for p in probabilities)])
+
+
+def export(model: Model, arguments: argparse.Namespace) -> None:
+    """Writes the classifier as StableHLO."""
+    file = arguments.output or arguments.run / "classifier.stablehlo"
+    file.write_bytes(export_model(model))
+    rows, columns = model.data.image_shape
+    print(
+        f"{file}: uint8 [N, {rows}, {columns}] -> probabilities [N, {model.data.num_classes}], for "
+        f"{', '.join(PLATFORMS)}\nTo run it: jax.export.deserialize(open('{file}', 'rb').read()).call(images)"
+    )
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m rnn_jax", description="What can be done with a run of train.py.")
+    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,export}", required=True)
+
+    def add_command(function: Callable[[Model, argparse.Namespace], None], help: str) -> Parser:
+        command = commands.add_parser(function.__name__, help=help, description=help[0].upper() + help[1:] + ".")
+        command.set_defaults(command=function)
+        command.add_argument("run", type=path, metavar="RUN", help="the run's folder")
+        choices, default = ("newest", "best"), "newest"
+        command.add_argument(
+            "--checkpoint",
+            choices=choices,
+            default=default,
+            help=f"the newest, or the one with the best validation accuracy (default: {default})",
+        )
+        command.add_argument("--seed", type=int, metavar="N", help="of a run with several seeds; default: its first")
+        return command
+
+    command = add_command(evaluate, "accuracy and loss on a split of the data that the run is about")
+    command.add_argument("--split", choices=tuple(SPLITS), default="test", help="which images (default: test)")
+    command.add_argument("--data-dir", type=path, metavar="DIR", help="as of train.py; default: where the run had it")
+    command = add_command(predict, "a CSV table of the predicted class and of all probabilities, for each image")
+    command.add_argument("images", nargs="+", type=path, metavar="FILE", help="a picture, or a .npy array of many")
+    command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
+    command = add_command(export, "the classifier as StableHLO, which needs nothing but JAX to run")
+    command.add_argument(
+        "--output", type=path, metavar="FILE", help="default: classifier.stablehlo in the run's folder"
+    )
+    return parser
+
+
+def _notify(message: str) -> None:
+    print(f"rnn_jax: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Checkpoints: states of training on disk, written in the background by orbax, checked before they are trusted.
+
+orbax writes a checkpoint under another name and renames it when it is complete, so that a process which is killed
+leaves nothing half-written behind a checkpoint's name. What happens to the files later is found by checksums, which
+orbax does not keep: a checkpoint that does not match its own is never restored.
+"""
+
+import functools
+import json
+import logging
+import math
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
+CHECKSUMS = "checksums.json"
+DAMAGED = "damaged"
+ITEM = "default"  # orbax's name for the state, beside its metrics
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be written or read; the message is one line that says which and why."""
+
+
+class Checkpoints:
+    """The checkpoints of a run: the newest few, and the best.
+
+    A context manager, which waits at its end until all is written. Damaged checkpoints that it finds at its beginning
+    are moved into the folder `damaged`, so that nothing is lost and their steps can be saved again.
+
+    Args:
+      folder: where they are; made if it is not there.
+      keep: how many of the newest are kept.
+      warn: is told of each checkpoint that is passed over, in a line.
+    """
+
+    def __init__(self, folder: Path, *, keep: int, warn: Callable[[str], None]) -> None:
+        self.folder, self._keep, self._warn = folder.absolute(), keep, warn
+        _quiet_orbax()
+        for step in steps_in(self.folder):
+            if not is_sound(self.folder / str(step)):
+                self._set_aside(step)
+        self._manager = self._make_manager()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self.wait()
+        except CheckpointError:
+            if exception == (None, None, None):
+                raise  # Else there is something to tell already.
+
+    def restore(self, template: Any) -> Any:
+        """The newest state, or None if there is none.
+
+        Args:
+          template: a state of the same structure, shapes and dtypes; the arrays go where its arrays are, on whatever
+            devices they were when they were saved.
+
+        Raises:
+          CheckpointError: if it is a state of another structure.
+        """
+        steps = steps_in(self.folder)
+        return restore(self.folder / str(steps[0]), template) if steps else None
+
+    def save(self, step: int, state: Any, score: float | None = None) -> None:
+        """Begins to write a checkpoint, after waiting for the one before.
+
+        Args:
+          step: its number, above all before.
+          state: any pytree of arrays; typed keys may be among them.
+          score: the highest is the best; None for a checkpoint that is to be kept as one of the newest only.
+
+        Raises:
+          CheckpointError: if this checkpoint or the one before cannot be written; those before are as they were.
+        """
+        import orbax.checkpoint as ocp
+
+        metrics = {"score": -math.inf if score is None else float(score)}
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(without_keys(state)), metrics=metrics)
+        except Exception as error:  # Of orbax and tensorstore, which have no class for what can go wrong.
+            raise self._error(error) from error
+
+    def wait(self) -> None:
+        """Waits until all is written; raises `CheckpointError` if it cannot be."""
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._error(error) from error
+
+    def _make_manager(self) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp  # It takes half a second to import, which not all who import us need spend.
+
+        def score(metrics: Any) -> float:
+            return metrics["score"]
+
+        policies = ocp.checkpoint_managers
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score,
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(self._keep),
+                    policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+                ]
+            ),
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
+
+    def _write_checksums(self) -> None:
+        """Runs when all of a checkpoint is written, just before it gets its name."""
+        for checkpoint in self.folder.iterdir():
+            if checkpoint.is_dir() and not (checkpoint / CHECKSUMS).exists():
+                (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a damaged checkpoint to where no one takes it for a sound one."""
+        damaged, number = self.folder.parent / DAMAGED, 0
+        damaged.mkdir(exist_ok=True)
+        while (target := damaged / f"{step}-{number}").exists():
+            number += 1
+        (self.folder / str(step)).rename(target)
+        self._warn(f"the checkpoint of step {step} is damaged and passed over; it is now {target}")
+
+    def _error(self, error: Exception) -> CheckpointError:
+        full = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "No space left"))
+        why = "no space left on the disk" if full else _one_line(error)
+        return CheckpointError(f"cannot write a checkpoint in {self.folder}: {why}; {newest_checkpoint(self.folder)}")
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder, newest first; none if it is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), reverse=True)
+
+
+def newest_checkpoint(folder: Path) -> str:
+    """In words, which is the newest checkpoint in a folder."""
+    steps = steps_in(folder)
+    return f"the newest checkpoint is of step {steps[0]}" if steps else "there is no checkpoint yet"
+
+
+def is_sound(checkpoint: Path) -> bool:
+    """Whether the files of a checkpoint are what was written."""
+    try:
+        return json.loads((checkpoint / CHECKSUMS).read_text()) == _checksums(checkpoint)
+    except (OSError, ValueError):
+        return False
+
+
+def restore(checkpoint: Path, template: Any) -> Any:
+    """Reads one checkpoint.
+
+    Args:
+      checkpoint: its folder.
+      template: see `Checkpoints.restore`; its arrays may be `jax.ShapeDtypeStruct` with a sharding.
+
+    Raises:
+      CheckpointError: if it is damaged, or another state's.
+    """
+    import orbax.checkpoint as ocp
+
+    if not is_sound(checkpoint):
+        raise CheckpointError(f"the checkpoint {checkpoint} is damaged")
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            restored = checkpointer.restore(checkpoint.absolute() / ITEM, without_keys(template))
+        except Exception as error:  # Of any class, see above.
+            raise CheckpointError(f"cannot read the checkpoint {checkpoint}: {_one_line(error)}") from error
+    return jax.tree.map(_with_key, template, restored)
+
+
+def without_keys(state: Any) -> Any:
+    """Typed keys as plain arrays, which can be written."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
+
+
+def _with_key(leaf: Any, restored: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(restored, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else restored
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _checksums(checkpoint: Path) -> dict[str, int]:
+    """CRC-32 of each file of a checkpoint's items; orbax's own notes beside them may still change."""
+    files = (path for path in checkpoint.glob("*/**/*") if path.is_file())
+    return {path.relative_to(checkpoint).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+
+
+@functools.cache  # once is enough
+def _quiet_orbax() -> None:
+    """Keeps orbax and tensorstore, for good, from printing at length the errors that they raise as well.
+
+    The threads of what has failed may still print when the error has long been told.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":  # what tensorstore's threads find after a failure
+            previous(unraisable)
+
+    previous, sys.unraisablehook = sys.unraisablehook, hook
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _one_line(error: Exception) -> str:
+    """The beginning of an error's message, which may go on for pages."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:200] + " ..."

@@ -1,0 +1,100 @@
+"""The folder of a run: who may use it, and a table that outlives a crash."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from rnn_jax.config import Config, parse
+from rnn_jax.data import Dataset, Split
+from rnn_jax.run_folder import CONFIG, METRICS, Report, RunFolder, newest_run, read_data_info, read_metrics
+
+SPLIT = Split(np.zeros((5, 8, 9), np.uint8), np.zeros(5, np.int32))
+DATA = Dataset("digits", SPLIT, SPLIT, SPLIT, max_pixel=16, num_classes=10, source="here")
+
+
+def make_run(path, **options):
+    with RunFolder(Config(output_dir=path, **options), DATA) as run:
+        return run
+
+
+def test_a_folder_is_named_after_cell_data_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = make_run(None, cell="gru"), make_run(None, cell="gru")
+    assert first.path.match("runs/gru-digits-20??-??-??-??????")
+    assert first.path != second.path
+    assert read_data_info(first.path) == ("digits", "here", (8, 9), 16, 10)
+
+
+def test_the_run_begun_last_is_the_newest(tmp_path):
+    for name, time in (("b", 2), ("c", 3), ("a", 1)):
+        make_run(tmp_path / name)
+        os.utime(tmp_path / name / CONFIG, (time, time))
+    assert newest_run(tmp_path) == tmp_path / "c"
+    with pytest.raises(ValueError, match="there is no run to resume in"):
+        newest_run(tmp_path / "a")
+
+
+def test_what_belongs_to_others_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("my only copy")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="is not empty, and no run: choose a new folder"):
+            make_run(tmp_path, resume=resume)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_is_neither_overwritten_nor_shared(tmp_path):
+    make_run(tmp_path, seed=7)
+    before = (tmp_path / CONFIG).read_text()
+    with pytest.raises(ValueError, match=r"holds a run: go on with it by --resume, or choose a new folder"):
+        make_run(tmp_path)
+    in_use = pytest.raises(ValueError, match="is in use by another process")
+    with RunFolder(Config(output_dir=tmp_path, resume=True, seed=7), DATA), in_use:
+        make_run(tmp_path, resume=True)
+    make_run(tmp_path, resume=True)
+    assert (tmp_path / CONFIG).read_text() == before
+
+
+def test_a_process_killed_at_its_very_beginning_leaves_a_folder_that_can_be_used(tmp_path):
+    for name in ("data.json", "data.json.unfinished", "config.json.unfinished"):
+        (tmp_path / name).write_text("{")
+    make_run(tmp_path, seed=3)
+    assert parse(["--resume", "--output-dir", str(tmp_path)]).seed == 3
+
+
+@pytest.mark.parametrize("where", ["a file", "read-only", "no permission"])
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, where):
+    if where == "a file":
+        (tmp_path / "x").write_text("")
+    if where == "read-only":
+
+        def refuse(path, *args, **kwargs):
+            raise OSError(30, "Read-only file system", str(path))
+
+        monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    if where == "no permission":
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"^cannot write --output-dir .*: .*: choose another folder$") as caught:
+        make_run(tmp_path / "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_table_forgets_what_came_after_the_checkpoint(tmp_path):
+    reports = [Report(1, 0, 2.3, 0.125), Report(50, 0, 0.1 + 0.2, 0.5, 1.25, 0.75), Report(100, 0, 1e-9, 1.0)]
+    with RunFolder(Config(output_dir=tmp_path), DATA) as run:
+        assert run.begin_metrics(0) == []
+        run.add_metrics(reports)
+        assert read_metrics(tmp_path / METRICS) == reports, "the rows are in the file while it is open"
+    whole = (tmp_path / METRICS).read_text()
+    (tmp_path / METRICS).write_text(whole + "150,0,2.")  # killed in the middle of a line
+    with RunFolder(Config(output_dir=tmp_path, resume=True), DATA) as run:
+        assert run.begin_metrics(50) == reports[:2]
+        run.add_metrics(reports[2:])
+    assert (tmp_path / METRICS).read_text() == whole
+
+
+def test_every_field_of_a_configuration_is_kept(tmp_path):
+    config = Config(cell="gru", layers=2, learning_rate=0.5, data_dir=tmp_path, tensorboard=True, seeds=2)
+    with RunFolder(dataclasses.replace(config, output_dir=tmp_path / "run"), DATA):
+        assert parse(["--config", str(tmp_path / "run" / CONFIG)]) == config
