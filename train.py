@@ -8,6 +8,7 @@ import sys
 from rnn_jax.checkpoint import CheckpointError
 from rnn_jax.config import parse
 from rnn_jax.data import DataError, load_dataset
+from rnn_jax.devices import choose_devices, use_every_core
 from rnn_jax.interruption import Interrupted
 from rnn_jax.run_folder import RunFolder
 from rnn_jax.tensorboard import check_tensorboard
@@ -27,6 +28,7 @@ def main() -> int:
         try:
             data = load_dataset(config.dataset, config.data_dir)
             config.check_data(data)
+            devices = choose_devices(config.devices, config.batch_size)
             if config.tensorboard:
                 check_tensorboard()
             # What --dataset auto has found is what a resumed run asks for by name.
@@ -34,7 +36,7 @@ def main() -> int:
         except (DataError, ValueError) as error:
             return fail(2, str(error))
         with run:
-            train(config, data, run)
+            train(config, data, run, devices)
     except Interrupted as interruption:
         return interruption.status
     except KeyboardInterrupt:
@@ -56,4 +58,5 @@ def fail(status: int, message: str, *, kind: str = "error: ") -> int:
 
 
 if __name__ == "__main__":
+    use_every_core()
     sys.exit(main())

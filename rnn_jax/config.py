@@ -53,6 +53,12 @@ class Config:
     steps: int | None = option(None, "updates; default: the recipe's")
     learning_rate: float | None = option(None, "highest learning rate; default: the recipe's")
     momentum: float | None = option(None, "of SGD, from 0 to below 1; default: the recipe's")
+    devices: int | None = option(
+        None,
+        "devices that share each batch; default: as many of those found as can share it equally (all CPU cores, where "
+        "there is no accelerator)",
+        decides=False,
+    )
     seed: int = option(0, "of everything random in the run")
     seeds: int = option(1, "train so many at once, from --seed upwards, and report their mean and standard deviation")
     output_dir: Path | None = option(
@@ -83,7 +89,16 @@ class Config:
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"{flag(field.name)} must be one of {', '.join(choices)}, not {value!r}")
-        for name in ("layers", "hidden_size", "batch_size", "steps", "seeds", "checkpoint_every", "keep_checkpoints"):
+        for name in (
+            "layers",
+            "hidden_size",
+            "batch_size",
+            "steps",
+            "devices",
+            "seeds",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
             value = getattr(self, name)
             if value is not None:
                 check_size(flag(name), value)

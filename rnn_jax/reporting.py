@@ -1,8 +1,8 @@
 """What a run tells on the way: the lines of the tutorial, and what is about to be trained."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import jax
 import numpy as np
 
 from rnn_jax.config import Config
@@ -46,7 +46,7 @@ def accuracy_text(accuracies: Sequence[float]) -> str:
     )
 
 
-def describe(config: Config, data: Dataset, num_params: int) -> str:
+def describe(config: Config, data: Dataset, num_params: int, devices: Sequence[Any]) -> str:
     """What is about to be trained on what, and where."""
     rows, columns = data.train.images.shape[1:]
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
@@ -55,5 +55,5 @@ def describe(config: Config, data: Dataset, num_params: int) -> str:
         f"{len(data.test.labels):,} test images of {rows}x{columns} pixels\n"
         f"Model: {config.layers} x {config.build_cell()}{', both ways' if config.bidirectional else ''}, "
         f"{num_params:,} parameters\n"
-        f"Recipe: {config.recipe}, {seeds}, on {jax.devices()[0].device_kind}"
+        f"Recipe: {config.recipe}, {seeds}, on {len(devices)} x {devices[0].device_kind}"
     )

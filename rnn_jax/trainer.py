@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -36,8 +36,14 @@ class Diverged(Exception):
     """The loss is no longer finite; the message is one line that names the step."""
 
 
-def train(config: Config, data: Dataset, run: RunFolder) -> None:
+def train(config: Config, data: Dataset, run: RunFolder, devices: Sequence[Any]) -> None:
     """Trains, reports on the way, and tests at the end. A run that is resumed goes on from its newest checkpoint.
+
+    Args:
+      config: what to train, and how.
+      data: on what.
+      run: the folder for everything that is kept.
+      devices: what to train on.
 
     Raises:
       Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
@@ -51,7 +57,7 @@ def train(config: Config, data: Dataset, run: RunFolder) -> None:
     init = jax.jit(init_states, static_argnums=(0, 1, 3, 4))
     state = init(classifier, optimizer, np.uint32(config.seed), config.seeds, data.train.images.shape[-1])
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds
-    print(describe(config, data, num_params), f"Output: {run.path}", sep="\n", flush=True)
+    print(describe(config, data, num_params, devices), f"Output: {run.path}", sep="\n", flush=True)
 
     checkpoints = Checkpoints(run.path / CHECKPOINTS, keep=config.keep_checkpoints, warn=_warn)
     if config.resume:
@@ -69,6 +75,7 @@ def train(config: Config, data: Dataset, run: RunFolder) -> None:
         steps=recipe.steps,
         batch_size=config.batch_size,
         steps_per_call=STEPS_PER_CALL,
+        devices=devices,
     )
     began = time.perf_counter()
     try:
@@ -134,7 +141,13 @@ def fit_until_diverged(
 def _evaluation(config: Config, classifier: Classifier, max_pixel: int) -> Callable[[Params, Split], Metrics]:
     """`evaluate`, compiled, and for each seed where there are several."""
     function = functools.partial(evaluate, classifier, max_pixel=max_pixel)
-    return jax.jit(function if config.seeds == 1 else jax.vmap(function, in_axes=(0, None)))
+    function = jax.jit(function if config.seeds == 1 else jax.vmap(function, in_axes=(0, None)))
+    return lambda params, data: function(_on_one_device(params), data)
+
+
+def _on_one_device(params: Params) -> Params:
+    """What every device has: products of a thousand images are shared by the cores without being told."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), params)
 
 
 def _reports(config: Config, step: int, metrics: Metrics, validation: Metrics | None) -> list[Report]:
@@ -152,7 +165,7 @@ def _test(
     evaluate_params: Callable[[Params, Split], Metrics],
 ) -> None:
     """Says how good the classifier is, and draws where it is wrong."""
-    first = params if config.seeds == 1 else jax.tree.map(lambda leaf: leaf[0], params)
+    first = _on_one_device(params if config.seeds == 1 else jax.tree.map(lambda leaf: leaf[0], params))
     predict = jax.jit(functools.partial(predict_probabilities, classifier, max_pixel=data.max_pixel))
     probabilities, labels = np.asarray(predict(first, data.test.images)), data.test.labels
     title = f"{_title(config, data)}: test images" + (f", seed {config.seed}" if config.seeds > 1 else "")

@@ -18,6 +18,7 @@ def test_a_process_trains_reports_and_leaves_its_curve(tmp_path):
     lines = process.stdout.splitlines()
     assert "1,099 training, 99 validation and 599 test images of 8x8 pixels" in lines[0]
     assert "2,762 parameters" in lines[1]
+    assert re.search(r"seed 0, on [1-9]\d* x cpu$", lines[2])
     for step, line in zip((1, 200), lines[4:6], strict=True):
         assert re.fullmatch(
             rf"Step {step}, Minibatch Loss= \d+\.\d{{4}}, Training Accuracy= [01]\.\d{{3}} \(digits\)", line
