@@ -40,7 +40,8 @@ class Term(NamedTuple):
 class Call(NamedTuple):
     """One use of `Dense` in a step: its terms, which leaf of params the bias is, and the columns used of them.
 
-    It is computed as one product: z = [v_1 v_2 ... 1] [w_1; w_2; ...; b].
+    Several terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b]; a single one as it stands, as its
+    vector need not be copied.
     """
 
     terms: tuple[Term, ...]
@@ -48,10 +49,14 @@ class Call(NamedTuple):
     columns: slice
 
     @property
+    def joined(self) -> bool:
+        """Whether there are several terms."""
+        return len(self.terms) > 1
+
+    @property
     def source(self) -> int:
         """Where the vector of the one product comes from."""
-        (first, *more) = self.terms
-        return VALUE if more or self.bias is not None else first.source
+        return VALUE if self.joined else self.terms[0].source
 
 
 class Plan(NamedTuple):
@@ -178,8 +183,11 @@ def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: A
             v = _joined_vector(plan, call, asked)
             if call.source == VALUE:
                 values.append(v)
-            zs.append(_multiply(plan, v, matrix))
-            return tuple(jnp.split(zs[-1], asked.parts, plan.axis))
+            z = _multiply(plan, v, matrix)
+            if asked.bias is not None and not call.joined:
+                z = z + (asked.bias[call.columns] if plan.axis == -1 else asked.bias[call.columns, None])
+            zs.append(z)
+            return tuple(jnp.split(z, asked.parts, plan.axis))
 
         new_state, y = _step(plan, product, leaves, state, *inputs)
         return new_state, (y, (state, zs, values) if save else None)
@@ -244,7 +252,8 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
             if term.source == X:
                 d_xs += _unrows(plan, d_z @ w[:, call.columns].T, xs)
         if call.bias is not None:
-            d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_w[-1])
+            d_b = d_w[-1] if call.joined else d_z.sum(0)
+            d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_b)
     return d_leaves, d_state, d_xs, None
 
 
@@ -289,7 +298,7 @@ def _step(plan: Plan, product: Product, leaves: list[Array], state: State, x: Ar
 def _joined_vector(plan: Plan, call: Call, asked: DenseCall) -> Array:
     """The vector of the one product that a call is: [v_1 v_2 ... 1]."""
     vs = [v for v, _ in asked.terms]
-    if call.bias is not None:
+    if call.joined and call.bias is not None:
         vs.append(jnp.ones_like(lax.slice_in_dim(vs[0], 0, 1, axis=plan.axis)))
     return jnp.concatenate(vs, plan.axis) if len(vs) > 1 else vs[0]
 
@@ -297,7 +306,7 @@ def _joined_vector(plan: Plan, call: Call, asked: DenseCall) -> Array:
 def _joined_matrix(call: Call, leaves: list[Array]) -> Array:
     """The matrix of the one product that a call is: [w_1; w_2; ...; b]."""
     ws = [leaves[term.matrix][:, call.columns] for term in call.terms]
-    if call.bias is not None:
+    if call.joined and call.bias is not None:
         ws.append(leaves[call.bias][None, call.columns])
     return jnp.concatenate(ws) if len(ws) > 1 else ws[0]
 

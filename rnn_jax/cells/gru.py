@@ -84,15 +84,14 @@ class GRU(EquationsCell):
     def equations(self, params: GRUParams, state: GRUState, x: Array, dense: Dense) -> tuple[GRUState, Array]:
         """The equations: x [B, D] -> (state, h' [B, H])."""
         h, H = state.h, self.hidden_size
+        gates, candidate = slice(0, 2 * H), slice(2 * H, 3 * H)
+        r, z = dense((x, params.w_x), (h, params.w_h), bias=params.b, columns=gates, parts=2)
+        r, z = sigmoid(r), sigmoid(z)
         if params.b_h is not None:
-            r_x, z_x, n_x = dense((x, params.w_x), bias=params.b, parts=3)
-            r_h, z_h, n_h = dense((h, params.w_h), parts=3)
-            r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+            (n_x,) = dense((x, params.w_x), bias=params.b, columns=candidate)
+            (n_h,) = dense((h, params.w_h), columns=candidate)
             n = jnp.tanh(n_x + r * (n_h + params.b_h))
         else:
-            gates, candidate = slice(0, 2 * H), slice(2 * H, 3 * H)
-            r, z = dense((x, params.w_x), (h, params.w_h), bias=params.b, columns=gates, parts=2)
-            r, z = sigmoid(r), sigmoid(z)
             (n,) = dense((x, params.w_x), (r * h, params.w_h), bias=params.b, columns=candidate)
             n = jnp.tanh(n)
         h = z * h + (1 - z) * n
