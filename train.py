@@ -28,7 +28,7 @@ def main() -> int:
         try:
             data = load_dataset(config.dataset, config.data_dir)
             config.check_data(data)
-            devices = choose_devices(config.devices, config.batch_size)
+            choose_devices(config.devices, config.batch_size)  # a mistake is told before anything is written
             if config.tensorboard:
                 check_tensorboard()
             # What --dataset auto has found is what a resumed run asks for by name.
@@ -36,7 +36,7 @@ def main() -> int:
         except (DataError, ValueError) as error:
             return fail(2, str(error))
         with run:
-            train(config, data, run, devices)
+            train(config, data, run)
     except Interrupted as interruption:
         return interruption.status
     except KeyboardInterrupt:

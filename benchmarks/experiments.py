@@ -144,7 +144,7 @@ def median_seconds(steps: Mapping[str, Any], arguments: tuple[Any, ...], rounds:
             jax.block_until_ready(step(*arguments))
         return (time.perf_counter() - began) / times
 
-    times = {name: max(1, int(0.1 / run(step, 2))) for name, step in steps.items()}
+    times = {name: max(1, int(0.1 / run(step, 1))) for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in tqdm(range(rounds), unit=" rounds"):
         for name, step in steps.items():

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -18,6 +18,7 @@ from rnn_jax.checkpoint import Checkpoints, newest_checkpoint
 from rnn_jax.classifier import Classifier, Metrics
 from rnn_jax.config import Config
 from rnn_jax.data import Dataset, Split
+from rnn_jax.devices import choose_devices
 from rnn_jax.interruption import Interrupted, stop_requests
 from rnn_jax.predict import predict_probabilities
 from rnn_jax.reporting import accuracy_text, data_label, describe, step_line
@@ -36,23 +37,24 @@ class Diverged(Exception):
     """The loss is no longer finite; the message is one line that names the step."""
 
 
-def train(config: Config, data: Dataset, run: RunFolder, devices: Sequence[Any]) -> None:
+def train(config: Config, data: Dataset, run: RunFolder) -> None:
     """Trains, reports on the way, and tests at the end. A run that is resumed goes on from its newest checkpoint.
 
     Args:
       config: what to train, and how.
       data: on what.
       run: the folder for everything that is kept.
-      devices: what to train on.
 
     Raises:
       Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
       Diverged: when the loss has become nan or infinite; the newest checkpoint is from before.
       CheckpointError: if a checkpoint cannot be written.
       OSError: if something else cannot be written.
+      ValueError: if `config.devices` cannot share the batch.
     """
     recipe, classifier = config.training_recipe(len(data.train.labels)), config.build_classifier(data.num_classes)
     optimizer = recipe.optimizer()
+    devices = choose_devices(config.devices, config.batch_size)
     # One compilation instead of one for each little operation.
     init = jax.jit(init_states, static_argnums=(0, 1, 3, 4))
     state = init(classifier, optimizer, np.uint32(config.seed), config.seeds, data.train.images.shape[-1])

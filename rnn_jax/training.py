@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.base import Array, Params, State, check_size
@@ -266,7 +267,6 @@ def fit(
     devices = devices or jax.devices()[:1]
     if batch_size % len(devices):
         raise ValueError(f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices")
-    mesh = jax.make_mesh((len(devices),), ("batch",), devices=devices)
     take_steps = functools.partial(
         train_steps,
         classifier,
@@ -278,9 +278,14 @@ def fit(
     )
     if state.step.ndim:
         take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
-    # Everything is on every device; which examples are its own, each knows by its place on the axis.
-    take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
-    state, data = jax.device_put((state, data), NamedSharding(mesh, P()))
+    if len(devices) == 1:
+        take_steps, placement = jax.jit(take_steps), devices[0]
+    else:
+        # Everything is on every device; which examples are its own, each knows by its place on the axis.
+        mesh = Mesh(np.array(devices), ("batch",))
+        take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
+        placement = NamedSharding(mesh, P())
+    state, data = jax.device_put((state, data), placement)
     step = int(state.step.max())
     while step < steps:
         goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)

@@ -26,7 +26,7 @@ def test_every_flag_sets_its_field(tmp_path):
     argv = (
         "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
-        "--seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume"
+        "--devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -43,6 +43,7 @@ def test_every_flag_sets_its_field(tmp_path):
         seed=3,
         data_dir=tmp_path,
         output_dir=tmp_path / "run",
+        devices=2,
         seeds=2,
         checkpoint_every=100,
         keep_checkpoints=1,

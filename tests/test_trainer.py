@@ -30,7 +30,7 @@ from rnn_jax.training import fit, init_state, init_states
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("RNN_JAX_TEST_KILLS", "2"))
 SMALL = ["--dataset=digits", "--cell=gru", "--hidden-size=4", "--recipe=tutorial", "--learning-rate=0.1"]
-SMALL += ["--checkpoint-every=50"]
+SMALL += ["--checkpoint-every=50", "--devices=1"]
 
 
 def train_digits(capsys, folder, *argv):
