@@ -53,6 +53,12 @@ class Config:
     steps: int | None = option(None, "updates; default: the recipe's")
     learning_rate: float | None = option(None, "highest learning rate; default: the recipe's")
     momentum: float | None = option(None, "of SGD, from 0 to below 1; default: the recipe's")
+    precision: str = option(
+        "float32",
+        "bfloat16: the factors of products with the cells' matrices are rounded to it; parameters, sums and all else "
+        "stay float32",
+        ("float32", "bfloat16"),
+    )
     devices: int | None = option(
         None,
         "devices that share each batch; default: as many of those found as can share it equally (all CPU cores, where "
@@ -150,7 +156,8 @@ class Config:
     def build_classifier(self, num_classes: int) -> Classifier:
         """The classifier that the configuration describes."""
         recipe, cell = self.training_recipe(), self.build_cell()
-        layer = bidirectional(cell) if self.bidirectional else Recurrent(cell)
+        precision = None if self.precision == "float32" else "bfloat16"
+        layer = (bidirectional if self.bidirectional else Recurrent)(cell, precision=precision)
         encoder = stack(*[layer] * self.layers)
         return Classifier(encoder, num_classes, readout=recipe.readout, head=recipe.head)
 

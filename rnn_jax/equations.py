@@ -6,13 +6,23 @@ The fast path needs the products apart from the rest, which is elementwise: see 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.base import Array, Cell, Params, State, check_input, check_like
+
+Precision: TypeAlias = Literal["bfloat16"] | None
+
+
+def multiply(v: Array, w: Array, precision: Precision = None) -> Array:
+    """The product v w; with a precision, both are rounded to it, and their products added up in what they were."""
+    if precision is None:
+        return v @ w
+    wider = max(v.dtype, w.dtype, key=lambda dtype: dtype.itemsize)  # one of them may have been rounded before
+    return jnp.matmul(v.astype(precision), w.astype(precision), preferred_element_type=wider)
 
 
 class DenseCall(NamedTuple):
@@ -23,9 +33,10 @@ class DenseCall(NamedTuple):
     columns: slice
     parts: int
 
-    def plain(self) -> tuple[Array, ...]:
-        """Takes the products as they are written."""
-        z = sum((v @ w[:, self.columns] for v, w in self.terms), start=jnp.zeros((), self.terms[0][0].dtype))
+    def plain(self, precision: Precision = None) -> tuple[Array, ...]:
+        """Takes the products as they are written, see `multiply`."""
+        products = (multiply(v, w[:, self.columns], precision) for v, w in self.terms)
+        z = sum(products, start=jnp.zeros((), self.terms[0][0].dtype))
         if self.bias is not None:
             z = z + self.bias[self.columns]
         return tuple(jnp.split(z, self.parts, axis=-1))

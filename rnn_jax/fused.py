@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnn_jax.base import Array, Params, State
-from rnn_jax.equations import Dense, DenseCall, Product, apply_equations
+from rnn_jax.equations import Dense, DenseCall, Precision, Product, apply_equations, multiply
 
 # Where the vector of a product comes from, if not from the leaf of the state with the number given.
 X = -1  # the input of the step
@@ -69,6 +69,7 @@ class Plan(NamedTuple):
       others: which leaves of params the step uses outside of `Dense`.
       uses_x: whether it uses its input outside of `Dense`.
       reverse: whether the loop starts at the last step.
+      precision: of the products, see `multiply`.
       axis: of the features, see `Dense`.
     """
 
@@ -78,11 +79,19 @@ class Plan(NamedTuple):
     others: tuple[int, ...]
     uses_x: bool
     reverse: bool
-    axis: int
+    precision: Precision = None
+    axis: int = -1
 
 
 def unroll_fused(
-    cell: Any, params: Params, state: State, xs: Array, noise: Any, valid: Array | None, reverse: bool
+    cell: Any,
+    params: Params,
+    state: State,
+    xs: Array,
+    noise: Any,
+    valid: Array | None,
+    reverse: bool,
+    precision: Precision = None,
 ) -> tuple[State, Array]:
     """`unroll`, for cells with `equations`.
 
@@ -94,6 +103,7 @@ def unroll_fused(
       noise: arrays [T, B, F], or None.
       valid: bool [T, B], or None if all steps are valid.
       reverse: whether to start from the last step.
+      precision: of the products, see `multiply`.
 
     Returns:
       (final state, ys [T, B, H]).
@@ -110,7 +120,7 @@ def unroll_fused(
 
     plan = make_plan(cell, params, state, xs, noise, reverse)
     leaves = jax.tree.leaves(params)
-    plan = plan._replace(axis=choose_axis(plan, leaves, rows))
+    plan = plan._replace(precision=precision, axis=choose_axis(plan, leaves, rows))
     if plan.axis == 0:
         state, xs, noise, valid = _swap_batch_and_features((state, xs, noise, valid))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
@@ -153,7 +163,7 @@ def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, re
     used = {id(v) for v in [*jaxpr.outvars, *(v for equation in jaxpr.eqns for v in equation.invars)]}
     x_used, *leaves_used = [id(v) in used for v in jaxpr.invars[: 1 + len(leaves)]]
     others = tuple(n for n, leaf_used in enumerate(leaves_used) if leaf_used)
-    return Plan(cell, tree, tuple(calls), others, x_used, reverse, axis=-1)
+    return Plan(cell, tree, tuple(calls), others, x_used, reverse)
 
 
 def choose_axis(plan: Plan, leaves: list[Array], rows: int) -> int:
@@ -173,7 +183,7 @@ def _scan(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any)
 
 def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any, save: bool = True) -> Any:
     """The forward loop -> ((final state, ys), what the backward loop needs)."""
-    matrices = [_oriented(plan, _joined_matrix(call, leaves)) for call in plan.calls]
+    matrices = [_oriented(plan, _joined_matrix(plan, call, leaves)) for call in plan.calls]
 
     def forward_step(state: State, inputs: Any) -> Any:
         zs, values = [], []
@@ -184,7 +194,7 @@ def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: A
             if call.source == VALUE:
                 values.append(v)
             z = _multiply(plan, v, matrix)
-            if asked.bias is not None and not call.joined:
+            if asked.bias is not None and not _joins_bias(plan, call):
                 z = z + (asked.bias[call.columns] if plan.axis == -1 else asked.bias[call.columns, None])
             zs.append(z)
             return tuple(jnp.split(z, asked.parts, plan.axis))
@@ -243,16 +253,16 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
     for call, d_z in zip(plan.calls, d_zs, strict=True):
         d_z = _rows(plan, d_z)
         v = xs if call.source == X else next(values) if call.source == VALUE else state_leaves[call.source]
-        d_w = _rows(plan, v).T @ d_z
+        d_w = multiply(_rows(plan, v).T, d_z, plan.precision)
         row = 0
         for term in call.terms:
             w = leaves[term.matrix]
             d_leaves[term.matrix] += _columns_of(w, call.columns, d_w[row : row + len(w)])
             row += len(w)
             if term.source == X:
-                d_xs += _unrows(plan, d_z @ w[:, call.columns].T, xs)
+                d_xs += _unrows(plan, multiply(d_z, w[:, call.columns].T, plan.precision), xs)
         if call.bias is not None:
-            d_b = d_w[-1] if call.joined else d_z.sum(0)
+            d_b = d_w[-1] if _joins_bias(plan, call) else d_z.sum(0)
             d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_b)
     return d_leaves, d_state, d_xs, None
 
@@ -295,30 +305,36 @@ def _step(plan: Plan, product: Product, leaves: list[Array], state: State, x: Ar
     return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_state, state), jnp.where(valid, y, 0)
 
 
+def _joins_bias(plan: Plan, call: Call) -> bool:
+    """Whether the bias, if any, is a row of the matrix, where it would be rounded like the matrix."""
+    return call.joined and plan.precision is None
+
+
 def _joined_vector(plan: Plan, call: Call, asked: DenseCall) -> Array:
     """The vector of the one product that a call is: [v_1 v_2 ... 1]."""
     vs = [v for v, _ in asked.terms]
-    if call.joined and call.bias is not None:
+    if call.bias is not None and _joins_bias(plan, call):
         vs.append(jnp.ones_like(lax.slice_in_dim(vs[0], 0, 1, axis=plan.axis)))
     return jnp.concatenate(vs, plan.axis) if len(vs) > 1 else vs[0]
 
 
-def _joined_matrix(call: Call, leaves: list[Array]) -> Array:
+def _joined_matrix(plan: Plan, call: Call, leaves: list[Array]) -> Array:
     """The matrix of the one product that a call is: [w_1; w_2; ...; b]."""
     ws = [leaves[term.matrix][:, call.columns] for term in call.terms]
-    if call.joined and call.bias is not None:
+    if call.bias is not None and _joins_bias(plan, call):
         ws.append(leaves[call.bias][None, call.columns])
     return jnp.concatenate(ws) if len(ws) > 1 else ws[0]
 
 
 def _oriented(plan: Plan, w: Array) -> Array:
-    """A matrix [K, N] as `_multiply` wants it."""
+    """A matrix [K, N] as `_multiply` wants it, rounded once for all steps."""
+    w = w if plan.precision is None else w.astype(plan.precision)
     return w if plan.axis == -1 else w.T
 
 
 def _multiply(plan: Plan, v: Array, oriented_w: Array) -> Array:
     """The product v w: v [B, K] -> [B, N], or v [K, B] -> [N, B]."""
-    return v @ oriented_w if plan.axis == -1 else oriented_w @ v
+    return multiply(v, oriented_w, plan.precision) if plan.axis == -1 else multiply(oriented_w, v, plan.precision)
 
 
 def _rows(plan: Plan, vs: Array) -> Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_choice
+from rnn_jax.equations import Precision
 from rnn_jax.lengths import last_output, valid_steps, where_valid
 from rnn_jax.unroll import unroll
 
@@ -40,11 +41,13 @@ class Recurrent(CellWrapper):
       cell: any cell.
       reverse: whether it reads the sequence from its end.
       remat: whether to save memory in long sequences, see `unroll`.
+      precision: of the products, see `unroll`.
     """
 
     _: dataclasses.KW_ONLY
     reverse: bool = False
     remat: bool | int = False
+    precision: Precision = None
 
     def apply(
         self,
@@ -56,7 +59,17 @@ class Recurrent(CellWrapper):
         key: Array | None = None,
     ) -> tuple[State, Array]:
         """Runs over a whole sequence: xs [T, B, D] -> (final state, ys [T, B, H]). See `unroll`."""
-        return unroll(self.cell, params, xs, state, lengths=lengths, reverse=self.reverse, key=key, remat=self.remat)
+        return unroll(
+            self.cell,
+            params,
+            xs,
+            state,
+            lengths=lengths,
+            reverse=self.reverse,
+            key=key,
+            remat=self.remat,
+            precision=self.precision,
+        )
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
         """The output after the last step taken, [B, H]; zeros where the length is 0."""
@@ -139,7 +152,14 @@ class Bidirectional:
         )
 
 
-def bidirectional(cell: Cell, backward: Cell | None = None, *, merge: Merge = "concat") -> Bidirectional:
+def bidirectional(
+    cell: Cell,
+    backward: Cell | None = None,
+    *,
+    merge: Merge = "concat",
+    remat: bool | int = False,
+    precision: Precision = None,
+) -> Bidirectional:
     """Reads the sequence both ways (Schuster and Paliwal, 1997).
 
     Args:
@@ -147,6 +167,8 @@ def bidirectional(cell: Cell, backward: Cell | None = None, *, merge: Merge = "c
       backward: the cell that reads from the end; None for one equal to `cell`. Each has parameters of its own.
       merge: what to put out at each step: "concat", both outputs side by side, forward first; "sum", their sum;
         "both", the two sequences apart, as `BothWays(forward, backward)`.
+      remat: whether to save memory in long sequences, see `unroll`.
+      precision: of the products, see `unroll`.
 
     Returns:
       A layer whose outputs at step t have seen steps 0..t (forward) and t..T-1 (backward).
@@ -157,7 +179,8 @@ def bidirectional(cell: Cell, backward: Cell | None = None, *, merge: Merge = "c
     for part in (cell, backward or cell):
         if not hasattr(part, "step"):
             raise ValueError(f"bidirectional needs a cell, which has a step, not {part}")
-    return Bidirectional(Recurrent(cell), Recurrent(backward or cell, reverse=True), merge=merge)
+    forward = Recurrent(cell, remat=remat, precision=precision)
+    return Bidirectional(forward, dataclasses.replace(forward, cell=backward or cell, reverse=True), merge=merge)
 
 
 @jax.tree_util.register_static

@@ -11,7 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise, take_step
-from rnn_jax.equations import EquationsCell, offers_equations
+from rnn_jax.equations import Dense, DenseCall, EquationsCell, Precision, apply_equations, offers_equations
 from rnn_jax.fused import unroll_fused
 from rnn_jax.lengths import valid_steps, where_valid
 
@@ -26,6 +26,7 @@ def unroll(
     reverse: bool = False,
     key: Array | None = None,
     remat: bool | int = False,
+    precision: Precision = None,
     implementation: Literal["scan", "fused"] | None = None,
 ) -> tuple[State, Array]:
     """Runs a cell over whole sequences.
@@ -52,6 +53,10 @@ def unroll(
         sequence is run in chunks, of which only the state between them is kept for the gradient; each chunk is run once
         more on the way back. A number is the steps in a chunk; True is the square root of T, which needs the least
         memory.
+      precision: "bfloat16" for products with matrices whose factors are rounded to bfloat16, forwards and backwards,
+        while they are added up, and parameters, states, gates and gradients stay, in the dtype of xs (mixed precision,
+        Micikevicius et al., 2018, arXiv:1710.03740; bfloat16 needs no scaling of the loss). Needs a cell that offers
+        its equations. None for products in the dtype of xs.
       implementation: how it is computed. "scan" is `lax.scan` as it stands, which every JAX transform goes through.
         "fused" is the same forwards, with a faster derivative (see `fused`), for cells that offer their equations, as
         all built-in cells and regularizers do: it goes through `grad`, `vmap`, second derivatives by `grad` of `grad`
@@ -66,6 +71,9 @@ def unroll(
       ValueError: naming the argument, the shape or dtype it has and the one it needs.
     """
     check_choice("implementation", implementation, (None, "scan", "fused"))
+    check_choice("precision", precision, (None, "bfloat16"))
+    if precision and not offers_equations(cell):
+        raise ValueError(f"precision={precision!r} needs a cell that offers its equations, which {cell} does not")
     xs = check_input("xs", xs, min_ndim=2)
     batch_shape = xs.shape[1:-1]
     if state is None:
@@ -86,10 +94,11 @@ def unroll(
         raise ValueError(f'implementation="fused" needs {why_not}: leave it out, or use "scan"')
     run = unroll_scan if why_not or implementation == "scan" else unroll_fused
     if remat is False or len(xs) < 2:
-        return run(cell, params, state, xs, noise, valid, reverse)
+        return run(cell, params, state, xs, noise, valid, reverse, precision)
     chunk_size = math.isqrt(len(xs) - 1) + 1 if remat is True else remat
     check_size("remat", chunk_size)
-    return in_chunks(functools.partial(run, cell, params), state, (xs, noise, valid), reverse, chunk_size)
+    run_chunk = functools.partial(run, cell, params, reverse=reverse, precision=precision)
+    return in_chunks(run_chunk, state, (xs, noise, valid), reverse, chunk_size)
 
 
 def in_chunks(
@@ -98,16 +107,16 @@ def in_chunks(
     """Runs chunk after chunk, keeping for the gradient only what is between them.
 
     Args:
-      run: `unroll_scan` or `unroll_fused` with the cell and its parameters.
+      run: `unroll_scan` or `unroll_fused`, of which only the state and the inputs are still to be given.
       state: the state before the first step.
-      inputs: what `run` takes between state and reverse, arrays that lead with T.
+      inputs: what `run` takes after the state, arrays that lead with T.
       reverse: whether to start from the last step.
       chunk_size: steps in a chunk; where they do not divide T, the last chunk is shorter.
     """
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(state: State, inputs: Any) -> tuple[State, Array]:
-        return run(state, *inputs, reverse)
+        return run(state, *inputs)
 
     num_steps = len(inputs[0])
     even = num_steps - num_steps % chunk_size
@@ -122,13 +131,24 @@ def in_chunks(
 
 
 def unroll_scan(
-    cell: Cell, params: Params, state: State, xs: Array, noise: Any, valid: Array | None, reverse: bool
+    cell: Cell,
+    params: Params,
+    state: State,
+    xs: Array,
+    noise: Any,
+    valid: Array | None,
+    reverse: bool,
+    precision: Precision = None,
 ) -> tuple[State, Array]:
     """`unroll` as one `lax.scan` over the cell's steps; takes what `unroll_fused` does."""
+    dense = Dense(functools.partial(DenseCall.plain, precision=precision))
 
     def step(state: State, inputs: tuple[Array, Any, Array | None]) -> tuple[State, Array]:
         x, noise, valid = inputs
-        new_state, y = take_step(cell, params, state, x, noise)
+        if precision is None:
+            new_state, y = take_step(cell, params, state, x, noise)
+        else:
+            new_state, y = apply_equations(cell, params, state, x, dense, noise)
         if valid is None:
             return new_state, y
         state = jax.tree.map(lambda new, old: where_valid(valid, new, old), new_state, state)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
@@ -26,7 +27,7 @@ def test_every_flag_sets_its_field(tmp_path):
     argv = (
         "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
-        "--devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume"
+        "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -43,6 +44,7 @@ def test_every_flag_sets_its_field(tmp_path):
         seed=3,
         data_dir=tmp_path,
         output_dir=tmp_path / "run",
+        precision="bfloat16",
         devices=2,
         seeds=2,
         checkpoint_every=100,
@@ -256,6 +258,16 @@ def test_the_tutorial_s_cells_are_tensorflow_s():
     }
     classifier = Config(recipe="tutorial", bidirectional=True).build_classifier(10)
     assert (classifier.readout, classifier.head) == ("last_step", "normal")
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_precision_is_that_of_every_layer(bidirectional):
+    for flag, precision in [("float32", None), ("bfloat16", "bfloat16")]:
+        encoder: Any = Config(precision=flag, bidirectional=bidirectional, layers=2).build_classifier(10).encoder
+        parts = [
+            part for layer in encoder.layers for part in ((layer.forward, layer.backward) if bidirectional else [layer])
+        ]
+        assert [part.precision for part in parts] == [precision] * len(parts)
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 import rnn_jax as rnn
 from rnn_jax import fused
+from rnn_jax.equations import Dense, apply_equations
+from rnn_jax.layers import CellWrapper
 
 T, B = 5, 3
 
@@ -32,8 +34,8 @@ def axis(request, monkeypatch):
     return request.param
 
 
-def unroll_and_differentiate(cell, params, xs, state, **options):
-    """Outputs, final state, and gradients with respect to params, xs and state."""
+def unroll_and_differentiate(cell, params, xs, state, implementations=("fused", "scan"), **options):
+    """Outputs, final state, and gradients with respect to params, xs and state, by each of the implementations."""
 
     @functools.partial(jax.jit, static_argnames="implementation")
     def run(params, xs, state, implementation):
@@ -43,7 +45,7 @@ def unroll_and_differentiate(cell, params, xs, state, **options):
 
         return jax.grad(value, argnums=(0, 1, 2), has_aux=True)(params, xs, state)
 
-    return run(params, xs, state, "fused"), run(params, xs, state, "scan")
+    return tuple(run(params, xs, state, implementation) for implementation in implementations)
 
 
 def assert_equal_to_rounding(actual, expected, rounding):
@@ -151,6 +153,61 @@ def test_low_precision_keeps_its_dtype(cell):
     params, xs = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (draw_params(cell), draw_inputs(T, B)))
     actual, expected = unroll_and_differentiate(cell, params, xs, cell.initial_state((B,), jnp.bfloat16))
     assert jax.tree.map(lambda a: a.dtype, actual) == jax.tree.map(lambda a: a.dtype, expected)
+
+
+# --- precision ---
+
+
+@jax.custom_vjp
+def rounded_product(v, w):
+    """A product of which all factors are rounded to bfloat16, as written in the dtype of v, forwards and backwards."""
+
+    def rounded(a):
+        return jax.lax.reduce_precision(a, exponent_bits=8, mantissa_bits=7)
+
+    return rounded(v) @ rounded(w)
+
+
+rounded_product.defvjp(
+    lambda v, w: (rounded_product(v, w), (v, w)),
+    lambda vw, dz: (rounded_product(dz, vw[1].T), rounded_product(vw[0].T, dz)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounded(CellWrapper):
+    """A cell whose products are rounded one by one, for the plain scan."""
+
+    def step(self, params, state, x):
+        def product(call):
+            z = sum(rounded_product(v, w[:, call.columns]) for v, w in call.terms)
+            return tuple(jnp.split(z if call.bias is None else z + call.bias[call.columns], call.parts, -1))
+
+        return apply_equations(self.cell, params, state, x, Dense(product), None)
+
+
+def test_bfloat16_rounds_the_factors_of_products_and_nothing_else(cell, axis):
+    with jax.enable_x64(True):
+        args = [
+            jax.tree.map(lambda a: a.astype(float), tree)
+            for tree in (draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,)))
+        ]
+        fused_run, scan_run = unroll_and_differentiate(cell, *args, precision="bfloat16")
+        (expected,) = unroll_and_differentiate(Rounded(cell), *args, implementations=["scan"])
+        assert_equal_to_rounding(fused_run, expected, rounding=1e-12)
+        assert_equal_to_rounding(scan_run[1], expected[1], rounding=1e-12)
+        # JAX's own derivative rounds also what the products of the backward pass give.
+        assert_equal_to_rounding(scan_run[0], expected[0], rounding=0.02)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_bfloat16_keeps_every_dtype_and_is_near(name):
+    cell = CELLS[name]
+    args = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
+    (exact,) = unroll_and_differentiate(cell, *args, implementations=["fused"])
+    (rounded,) = unroll_and_differentiate(cell, *args, implementations=["fused"], precision="bfloat16")
+    assert_equal_to_rounding(rounded, exact, rounding=0.05)
+    assert any(jax.tree.leaves(jax.tree.map(lambda r, e: bool((r != e).any()), rounded, exact)))
 
 
 # --- rematerialization ---
@@ -269,3 +326,11 @@ def test_what_the_fast_path_refuses(cell, state, message):
     params = draw_params(Highway(3))
     with pytest.raises(ValueError, match=message):
         rnn.unroll(cell, params, draw_inputs(T, B), state, implementation="fused")
+
+
+def test_what_a_precision_needs():
+    xs = draw_inputs(T, B)
+    with pytest.raises(ValueError, match=r"precision='bfloat16' needs a cell that offers its equations"):
+        rnn.unroll(PLAIN, None, xs, precision="bfloat16")
+    with pytest.raises(ValueError, match="precision must be one of None, bfloat16, not 'half'"):
+        rnn.unroll(rnn.GRU(4), draw_params(rnn.GRU(4)), xs, precision="half")  # type: ignore
