@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import math
 import statistics
 import sys
 import time
@@ -17,7 +18,7 @@ from tqdm import tqdm
 import rnn_jax as rnn
 from benchmarks.__main__ import HOME
 from benchmarks.cases import SHAPES, Shape
-from benchmarks.measure import describe_machine
+from benchmarks.measure import PAUSE, describe_machine
 from benchmarks.report import machine_label, update_file
 from rnn_jax import fused
 
@@ -38,14 +39,19 @@ def main() -> int:
     )
     parser.add_argument(
         "name",
-        choices=["long-sequences", "layout"],
+        choices=["long-sequences", "layout", "joining", "products"],
         help="long-sequences: memory and time of a training step with and without rematerialization, batch 32, input "
-        "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops",
+        "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops; joining: the "
+        "vectors of a product joined or apart; products: the rate of the product in a step, by XLA and by PyTorch",
     )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     arguments = parser.parse_args()
     if arguments.name == "layout":
         text = measure_layouts((*SHAPES, *MORE_SHAPES), arguments.rounds)
+    elif arguments.name == "joining":
+        text = measure_joining(SHAPES, arguments.rounds)
+    elif arguments.name == "products":
+        text = measure_products(SHAPES, arguments.rounds)
     else:
         text = measure_long_sequences(16_384, arguments.rounds)
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
@@ -109,15 +115,65 @@ def measure_layouts(shapes: tuple[Shape, ...], rounds: int) -> str:
     )
 
 
-def make_arguments(shape: Shape) -> tuple[Any, jax.Array]:
+def measure_joining(shapes: tuple[Shape, ...], rounds: int) -> str:
+    """A table of times with the vectors of a product joined and apart, in Markdown."""
+    rows = []
+    for make_cell in (rnn.LSTM, rnn.GRU, rnn.VanillaRNN):
+        for shape in shapes:
+            arguments, steps = make_arguments(shape, make_cell), {}
+            for name, longest in (("joined", math.inf), ("apart", 0), ("chosen", fused.LONGEST_JOINED)):
+                with mock.patch.object(fused, "LONGEST_JOINED", longest):
+                    steps[name] = compile_step(shape, make_cell)
+            seconds = median_seconds(steps, arguments, rounds)
+            rows.append([make_cell.__name__, str(shape), *(f"{1e3 * seconds[name]:.1f}" for name in steps)])
+    return (
+        "## Joining vectors\n\nA training step on one CPU device with the products of a step as one, [x h 1] [w_x; w_h; b], "
+        f"and apart, and as `unroll` chooses: milliseconds, median of {rounds} interleaved rounds.\n\n"
+        + make_table(["cell", "batch, time, input, hidden", "joined", "apart", "chosen"], rows)
+    )
+
+
+def measure_products(shapes: tuple[Shape, ...], rounds: int) -> str:
+    """A table of the rates of an LSTM's product, by XLA and by PyTorch, in Markdown."""
+    libraries = {"XLA": product_by_xla, "PyTorch": product_by_pytorch}
+    rows = []
+    for shape in shapes:
+        sizes = shape.batch, shape.input_size + shape.hidden_size, 4 * shape.hidden_size
+        seconds = median_seconds({name: make(*sizes) for name, make in libraries.items()}, (), rounds)
+        rates = [f"{2e-9 * math.prod(sizes) / seconds[name]:.0f}" for name in libraries]
+        rows.append([str(shape), " x ".join(map(str, sizes)), *rates])
+    return (
+        "## The product in a step\n\nAn LSTM's [x h] w, B x (D + H) x 4H, in float32 on all cores, in GFLOP/s, median "
+        f"of {rounds} interleaved rounds.\n\n" + make_table(["batch, time, input, hidden", "sizes", *libraries], rows)
+    )
+
+
+def product_by_xla(rows: int, inner: int, columns: int) -> Callable[[], Any]:
+    """A product of two matrices."""
+    v, w = jnp.ones((rows, inner)), jnp.ones((inner, columns))
+    multiply = jax.jit(jnp.matmul)
+    return lambda: multiply(v, w)
+
+
+def product_by_pytorch(rows: int, inner: int, columns: int) -> Callable[[], Any]:
+    """The same."""
+    import torch  # pyright: ignore[reportMissingImports]
+
+    v, w = torch.ones((rows, inner)), torch.ones((inner, columns))
+    return lambda: v @ w
+
+
+def make_arguments(shape: Shape, make_cell: Callable[[int], Any] = rnn.LSTM) -> tuple[Any, jax.Array]:
     """Parameters and inputs."""
-    params = rnn.LSTM(shape.hidden_size).init(jax.random.key(0), shape.input_size)
+    params = make_cell(shape.hidden_size).init(jax.random.key(0), shape.input_size)
     return params, jax.random.normal(jax.random.key(1), (shape.time, shape.batch, shape.input_size))
 
 
-def training_step(shape: Shape, last_state: bool = False, **options: Any) -> Callable[..., Any]:
+def training_step(
+    shape: Shape, make_cell: Callable[[int], Any] = rnn.LSTM, *, last_state: bool = False, **options: Any
+) -> Callable[..., Any]:
     """Forward, backward and update on the mean square of all outputs, or of the last state."""
-    cell = rnn.LSTM(shape.hidden_size)
+    cell = make_cell(shape.hidden_size)
 
     def loss(params: Any, xs: jax.Array) -> jax.Array:
         state, ys = rnn.unroll(cell, params, xs, **options)
@@ -129,16 +185,17 @@ def training_step(shape: Shape, last_state: bool = False, **options: Any) -> Cal
     return step
 
 
-def compile_step(shape: Shape, **options: Any) -> Any:
+def compile_step(shape: Shape, make_cell: Callable[[int], Any] = rnn.LSTM, **options: Any) -> Any:
     """`training_step`, compiled."""
-    shapes = jax.eval_shape(lambda: make_arguments(shape))
-    return jax.jit(training_step(shape, **options)).lower(*shapes).compile()
+    shapes = jax.eval_shape(lambda: make_arguments(shape, make_cell))
+    return jax.jit(training_step(shape, make_cell, **options)).lower(*shapes).compile()
 
 
 def median_seconds(steps: Mapping[str, Any], arguments: tuple[Any, ...], rounds: int) -> dict[str, float]:
     """Times all in turn, round after round, each for 0.1 s or one step."""
 
     def run(step: Any, times: int) -> float:
+        time.sleep(PAUSE)
         began = time.perf_counter()
         for _ in range(times):
             jax.block_until_ready(step(*arguments))

@@ -29,6 +29,10 @@ VALUE = -2  # a value computed in the step
 LARGE_MATRICES = 1 << 20  # numbers, all matrices of the cell together
 MOST_ROWS = 128
 
+# Several vectors are joined into one unless it is so many times as long as the result: then the copy costs more than
+# the sum of several products (benchmarks/RESULTS.md, joining).
+LONGEST_JOINED = 2
+
 
 class Term(NamedTuple):
     """A product in a step: where its vector comes from, and which leaf of params its matrix is."""
@@ -40,23 +44,18 @@ class Term(NamedTuple):
 class Call(NamedTuple):
     """One use of `Dense` in a step: its terms, which leaf of params the bias is, and the columns used of them.
 
-    Several terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b]; a single one as it stands, as its
-    vector need not be copied.
+    Joined, the terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b]; else one by one.
     """
 
     terms: tuple[Term, ...]
     bias: int | None
     columns: slice
+    joined: bool
 
     @property
-    def joined(self) -> bool:
-        """Whether there are several terms."""
-        return len(self.terms) > 1
-
-    @property
-    def source(self) -> int:
-        """Where the vector of the one product comes from."""
-        return VALUE if self.joined else self.terms[0].source
+    def sources(self) -> tuple[int, ...]:
+        """Where the vector of each product comes from."""
+        return (VALUE,) if self.joined else tuple(term.source for term in self.terms)
 
 
 class Plan(NamedTuple):
@@ -152,7 +151,10 @@ def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, re
 
         def product(call: DenseCall) -> tuple[Array, ...]:
             terms = tuple(Term(source(v), number_of(w)) for v, w in call.terms)
-            calls.append(Call(terms, None if call.bias is None else number_of(call.bias), call.columns))
+            bias = None if call.bias is None else number_of(call.bias)
+            columns = len(range(call.terms[0][1].shape[1])[call.columns])
+            joined = len(terms) > 1 and sum(len(w) for _, w in call.terms) <= LONGEST_JOINED * columns
+            calls.append(Call(terms, bias, call.columns, joined))
             # Zeros: what the products use shall not count as used.
             return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(call.plain))
 
@@ -183,17 +185,16 @@ def _scan(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any)
 
 def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any, save: bool = True) -> Any:
     """The forward loop -> ((final state, ys), what the backward loop needs)."""
-    matrices = [_oriented(plan, _joined_matrix(plan, call, leaves)) for call in plan.calls]
+    matrices = [[_oriented(plan, w) for w in _matrices(plan, call, leaves)] for call in plan.calls]
 
     def forward_step(state: State, inputs: Any) -> Any:
         zs, values = [], []
 
         def product(asked: DenseCall) -> tuple[Array, ...]:
-            call, matrix = plan.calls[len(zs)], matrices[len(zs)]
-            v = _joined_vector(plan, call, asked)
-            if call.source == VALUE:
-                values.append(v)
-            z = _multiply(plan, v, matrix)
+            call, ws = plan.calls[len(zs)], matrices[len(zs)]
+            vs = _vectors(plan, call, asked)
+            values.extend(v for v, source in zip(vs, call.sources, strict=True) if source == VALUE)
+            z = functools.reduce(jnp.add, [_multiply(plan, v, w) for v, w in zip(vs, ws, strict=True)])
             if asked.bias is not None and not _joins_bias(plan, call):
                 z = z + (asked.bias[call.columns] if plan.axis == -1 else asked.bias[call.columns, None])
             zs.append(z)
@@ -252,8 +253,8 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
     state_leaves, values = jax.tree.leaves(states), iter(values)
     for call, d_z in zip(plan.calls, d_zs, strict=True):
         d_z = _rows(plan, d_z)
-        v = xs if call.source == X else next(values) if call.source == VALUE else state_leaves[call.source]
-        d_w = multiply(_rows(plan, v).T, d_z, plan.precision)
+        vs = [xs if n == X else next(values) if n == VALUE else state_leaves[n] for n in call.sources]
+        d_w = jnp.concatenate([multiply(_rows(plan, v).T, d_z, plan.precision) for v in vs])
         row = 0
         for term in call.terms:
             w = leaves[term.matrix]
@@ -310,20 +311,24 @@ def _joins_bias(plan: Plan, call: Call) -> bool:
     return call.joined and plan.precision is None
 
 
-def _joined_vector(plan: Plan, call: Call, asked: DenseCall) -> Array:
-    """The vector of the one product that a call is: [v_1 v_2 ... 1]."""
+def _vectors(plan: Plan, call: Call, asked: DenseCall) -> list[Array]:
+    """The vectors of the products that a call is: [v_1 v_2 ... 1], or each v."""
     vs = [v for v, _ in asked.terms]
+    if not call.joined:
+        return vs
     if call.bias is not None and _joins_bias(plan, call):
         vs.append(jnp.ones_like(lax.slice_in_dim(vs[0], 0, 1, axis=plan.axis)))
-    return jnp.concatenate(vs, plan.axis) if len(vs) > 1 else vs[0]
+    return [jnp.concatenate(vs, plan.axis)]
 
 
-def _joined_matrix(plan: Plan, call: Call, leaves: list[Array]) -> Array:
-    """The matrix of the one product that a call is: [w_1; w_2; ...; b]."""
+def _matrices(plan: Plan, call: Call, leaves: list[Array]) -> list[Array]:
+    """The matrices of the products that a call is: [w_1; w_2; ...; b], or each w."""
     ws = [leaves[term.matrix][:, call.columns] for term in call.terms]
+    if not call.joined:
+        return ws
     if call.bias is not None and _joins_bias(plan, call):
         ws.append(leaves[call.bias][None, call.columns])
-    return jnp.concatenate(ws) if len(ws) > 1 else ws[0]
+    return [jnp.concatenate(ws)]
 
 
 def _oriented(plan: Plan, w: Array) -> Array:

@@ -11,9 +11,8 @@ import pytest
 from tqdm import tqdm
 
 import benchmarks.__main__ as command
-from benchmarks import measure
+from benchmarks import experiments, measure
 from benchmarks.cases import GATES, SHAPES, TUTORIAL, Case, Shape, all_cases, default_cases
-from benchmarks.experiments import measure_layouts, measure_long_sequences
 from benchmarks.peers import Peer, find_peers
 from benchmarks.report import compute_ratios, section, update_file
 
@@ -117,11 +116,16 @@ def test_each_command_keeps_to_its_section_of_the_file(tmp_path):
     )
 
 
-def test_experiments_are_measured():
-    text = measure_long_sequences(num_steps=30, rounds=1)
+def test_experiments_are_measured(monkeypatch):
+    text = experiments.measure_long_sequences(num_steps=30, rounds=1)
     assert re.search(r"\| remat=True +\| +\d+ \| +\d\.\d{3} \| +\d+\.\d\d \| +\d+\.\d\d \|", text)
-    text = measure_layouts((TINY,), rounds=1)
+    text = experiments.measure_layouts((TINY,), rounds=1)
     assert re.search(r"\| 2,3,5,7 +\| +\d+\.\d \| +\d+\.\d \| +last \|", text)
+    text = experiments.measure_joining((TINY,), rounds=1)
+    assert re.search(r"\| GRU +\| 2,3,5,7 +\| +\d+\.\d \| +\d+\.\d \| +\d+\.\d \|", text)
+    monkeypatch.setattr(experiments, "product_by_pytorch", experiments.product_by_xla)  # tests do without PyTorch
+    text = experiments.measure_products((TINY,), rounds=1)
+    assert re.search(r"\| 2,3,5,7 +\| +2 x 12 x 28 \| +\d+ \| +\d+ \|", text)
 
 
 def test_render_makes_table_and_plot_of_the_numbers(tmp_path, capsys):

@@ -27,11 +27,12 @@ REGULARIZED = {
 }
 
 
-@pytest.fixture(params=[-1, 0], ids=["features last", "features first"])
-def axis(request, monkeypatch):
-    """Where the fast path keeps the features, whatever the sizes."""
-    monkeypatch.setattr(fused, "choose_axis", lambda *_: request.param)
-    return request.param
+@pytest.fixture(params=["last, joined", "first, joined", "last, apart"])
+def layout(request, monkeypatch):
+    """Where the fast path keeps the features, and whether it joins the vectors of a product, whatever the sizes."""
+    features, vectors = request.param.split(", ")
+    monkeypatch.setattr(fused, "choose_axis", lambda *_: {"last": -1, "first": 0}[features])
+    monkeypatch.setattr(fused, "LONGEST_JOINED", {"joined": 1000, "apart": 0}[vectors])
 
 
 def unroll_and_differentiate(cell, params, xs, state, implementations=("fused", "scan"), **options):
@@ -57,7 +58,7 @@ def assert_equal_to_rounding(actual, expected, rounding):
 
 
 @pytest.mark.parametrize("cell", [*CELLS.values(), *REGULARIZED.values()], ids=[*CELLS, *REGULARIZED])
-def test_it_equals_the_scan_in_double_precision(cell, axis):
+def test_it_equals_the_scan_in_double_precision(cell, layout):
     with jax.enable_x64(True):
         args = [
             jax.tree.map(lambda a: a.astype(float), tree)
@@ -134,7 +135,7 @@ def test_second_derivatives(cell):
         assert_equal_to_rounding(both_ways("fused"), both_ways("scan"), rounding=1e-11)
 
 
-def test_vmap_over_parameters_and_sequences(cell, axis):
+def test_vmap_over_parameters_and_sequences(cell, layout):
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw_params(cell, seed) for seed in range(2)))
     xs = draw_inputs(2, T, B)
 
@@ -186,7 +187,7 @@ class Rounded(CellWrapper):
         return apply_equations(self.cell, params, state, x, Dense(product), None)
 
 
-def test_bfloat16_rounds_the_factors_of_products_and_nothing_else(cell, axis):
+def test_bfloat16_rounds_the_factors_of_products_and_nothing_else(cell, layout):
     with jax.enable_x64(True):
         args = [
             jax.tree.map(lambda a: a.astype(float), tree)
