@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.base import Array, Params, State, check_size
@@ -232,6 +232,54 @@ def evaluate(classifier: Classifier, params: Params, data: Split, *, max_pixel: 
     return jax.tree.map(jnp.mean, lax.map(one, data, batch_size=batch_size))
 
 
+def jit_train_steps(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    devices: Sequence[Any],
+    *,
+    many: bool = False,
+    max_pixel: int,
+    batch_size: int,
+    max_steps: int,
+) -> tuple[Any, Sharding]:
+    """`train_steps`, jitted for devices that share each batch; they may be those of a machine that is not here.
+
+    Args:
+      classifier: what is trained.
+      optimizer: how.
+      devices: what to train on; each takes an equal share of every batch.
+      many: whether the states are of `init_states`.
+      max_pixel: the value of a white pixel.
+      batch_size: examples in a batch.
+      max_steps: the most updates that one call makes.
+
+    Returns:
+      (a jitted function of state, data and the number of steps, where to put state and data).
+
+    Raises:
+      ValueError: for a batch that the devices cannot share equally.
+    """
+    if batch_size % len(devices):
+        raise ValueError(f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices")
+    take_steps = functools.partial(
+        train_steps,
+        classifier,
+        optimizer,
+        max_pixel=max_pixel,
+        batch_size=batch_size,
+        max_steps=max_steps,
+        axis_name="batch" if len(devices) > 1 else None,
+    )
+    if many:
+        take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
+    if len(devices) == 1:
+        return jax.jit(take_steps), SingleDeviceSharding(devices[0])
+    # Everything is on every device; which examples are its own, each knows by its place on the axis.
+    mesh = Mesh(np.array(devices), ("batch",))
+    take_steps = jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+    return jax.jit(take_steps), NamedSharding(mesh, P())
+
+
 def fit(
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
@@ -264,27 +312,15 @@ def fit(
     Raises:
       ValueError: for a batch that the devices cannot share equally.
     """
-    devices = devices or jax.devices()[:1]
-    if batch_size % len(devices):
-        raise ValueError(f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices")
-    take_steps = functools.partial(
-        train_steps,
+    take_steps, placement = jit_train_steps(
         classifier,
         optimizer,
+        devices or jax.devices()[:1],
+        many=state.step.ndim > 0,
         max_pixel=max_pixel,
         batch_size=batch_size,
         max_steps=min(steps_per_call, steps),
-        axis_name="batch" if len(devices) > 1 else None,
     )
-    if state.step.ndim:
-        take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
-    if len(devices) == 1:
-        take_steps, placement = jax.jit(take_steps), devices[0]
-    else:
-        # Everything is on every device; which examples are its own, each knows by its place on the axis.
-        mesh = Mesh(np.array(devices), ("batch",))
-        take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
-        placement = NamedSharding(mesh, P())
     state, data = jax.device_put((state, data), placement)
     step = int(state.step.max())
     while step < steps:
