@@ -20,6 +20,7 @@ from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, 
 from rnn_jax.lengths import last_output
 from rnn_jax.predict import Model, load_run
 from rnn_jax.regularization import dropout, variational_dropout, zoneout
+from rnn_jax.sharding import TensorParallel, tensor_parallel
 from rnn_jax.unroll import unroll
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Recurrent",
     "Residual",
     "Stack",
+    "TensorParallel",
     "VanillaRNN",
     "VanillaRNNParams",
     "VanillaRNNState",
@@ -51,6 +53,7 @@ __all__ = [
     "load_run",
     "residual",
     "stack",
+    "tensor_parallel",
     "unroll",
     "variational_dropout",
     "zoneout",

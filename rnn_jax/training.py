@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.base import Array, Params, State, check_size
 from rnn_jax.classifier import Classifier, Metrics, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.sharding import BATCH, make_mesh, shardings
 
 
 class TrainState(NamedTuple):
@@ -232,6 +232,65 @@ def evaluate(classifier: Classifier, params: Params, data: Split, *, max_pixel: 
     return jax.tree.map(jnp.mean, lax.map(one, data, batch_size=batch_size))
 
 
+def jit_train_steps(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    devices: Sequence[Any],
+    *,
+    max_pixel: int,
+    batch_size: int,
+    max_steps: int,
+    model_devices: int = 1,
+) -> tuple[Any, Any, Sharding]:
+    """`train_steps`, jitted for devices that share the work; they may be those of a machine that is not here.
+
+    Args:
+      classifier: what is trained.
+      optimizer: how.
+      state: a state, or its shapes; of `init_state`, or of `init_states` to train many at once.
+      devices: what to train on.
+      max_pixel: the value of a white pixel.
+      batch_size: examples in a batch.
+      max_steps: the most updates that one call makes.
+      model_devices: how many devices share each matrix, see `sharding`; each such group takes an equal share of every
+        batch.
+
+    Returns:
+      (a jitted function of state, data and the number of steps, where to put the state, where to put the data).
+
+    Raises:
+      ValueError: for devices that cannot be grouped, a batch that they cannot share equally, or many states whose
+        matrices are to be shared.
+    """
+    mesh = make_mesh(devices, model_devices)
+    num_groups = mesh.shape[BATCH]
+    if batch_size % num_groups:
+        groups = "devices" if model_devices == 1 else f"groups of {model_devices} devices"
+        raise ValueError(f"a batch of {batch_size} cannot be shared equally by {num_groups} {groups}")
+    take_steps = functools.partial(
+        train_steps,
+        classifier,
+        optimizer,
+        max_pixel=max_pixel,
+        batch_size=batch_size,
+        max_steps=max_steps,
+        axis_name=BATCH if num_groups > 1 else None,
+    )
+    if state.step.ndim:
+        if model_devices > 1:
+            raise ValueError("devices share the matrices of one state at a time")
+        take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
+    if len(devices) == 1:
+        on_it = SingleDeviceSharding(devices[0])
+        return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it
+    everywhere, state_shardings = NamedSharding(mesh, P()), shardings(state, mesh)
+    # All examples are on every device; which are its own, each knows by its place on the axis of the batch. What the
+    # devices on the other axis send each other is XLA's to decide.
+    take_steps = jax.shard_map(take_steps, mesh=mesh, axis_names={BATCH}, in_specs=P(), out_specs=P(), check_vma=False)
+    return jax.jit(take_steps, out_shardings=(state_shardings, everywhere)), state_shardings, everywhere
+
+
 def fit(
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
@@ -243,6 +302,7 @@ def fit(
     batch_size: int,
     steps_per_call: int = 50,
     devices: Sequence[Any] | None = None,
+    model_devices: int = 1,
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains until `steps` updates have been made, handing out where it is on the way.
 
@@ -256,36 +316,27 @@ def fit(
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
       devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the first.
+      model_devices: how many of them share each matrix instead, see `sharding`.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
       end. Where many are trained at once, both lead with their axis.
 
     Raises:
-      ValueError: for a batch that the devices cannot share equally.
+      ValueError: for devices that cannot be grouped, a batch that they cannot share equally, or many states whose
+        matrices are to be shared.
     """
-    devices = devices or jax.devices()[:1]
-    if batch_size % len(devices):
-        raise ValueError(f"a batch of {batch_size} cannot be shared equally by {len(devices)} devices")
-    take_steps = functools.partial(
-        train_steps,
+    take_steps, state_placement, data_placement = jit_train_steps(
         classifier,
         optimizer,
+        state,
+        devices or jax.devices()[:1],
         max_pixel=max_pixel,
         batch_size=batch_size,
         max_steps=min(steps_per_call, steps),
-        axis_name="batch" if len(devices) > 1 else None,
+        model_devices=model_devices,
     )
-    if state.step.ndim:
-        take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
-    if len(devices) == 1:
-        take_steps, placement = jax.jit(take_steps), devices[0]
-    else:
-        # Everything is on every device; which examples are its own, each knows by its place on the axis.
-        mesh = Mesh(np.array(devices), ("batch",))
-        take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
-        placement = NamedSharding(mesh, P())
-    state, data = jax.device_put((state, data), placement)
+    state, data = jax.device_put(state, state_placement), jax.device_put(data, data_placement)
     step = int(state.step.max())
     while step < steps:
         goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)

@@ -11,7 +11,7 @@ import pytest
 from helpers import CELLS
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 # No deadline: hypothesis would mistake compilation for slowness.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("default")
