@@ -147,18 +147,15 @@ def why_not_pallas(
         return f"arrays all of float32 or all of bfloat16, not {', '.join(sorted(map(str, dtypes)))}"
     if xs.size == 0 or len(xs) == 0:
         return "at least one step, one sequence and one feature"
-    plan = make_plan(cell, params, state, xs.reshape(len(xs), -1, xs.shape[-1]), noise, reverse=False)
+    plan = make_plan(cell, params, state, xs, noise, reverse=False)
     if any(term.source == VALUE for call in plan.calls for term in call.terms):
-        return f"h alone to be multiplied with matrices within a step, which {cell} does not do"
+        return f"a step that multiplies its input and h with matrices, and nothing else, which {cell} does not have"
     kernels = _backend(backend)
-    w_h = steps.split_params(plan, params).w_h
     rows, units = kernels.padded_rows(math.prod(xs.shape[1:-1])), kernels.padded_units(cell.hidden_size)
-    if len(xs) * rows * units * w_h.shape[1] // w_h.shape[0] >= LARGEST_ARRAY:
-        return f"less than {LARGEST_ARRAY} numbers in the gates of all steps"
-    size = w_h.size * (units / cell.hidden_size) ** 2 * (2 if precision else w_h.dtype.itemsize)
-    if size > kernels.LARGEST_WEIGHTS:
-        return f"recurrent weights of at most {kernels.LARGEST_WEIGHTS} bytes, not {size:.0f}"
-    return ""
+    num_gates = steps.split_params(plan, params).b.size // cell.hidden_size
+    if len(xs) * rows * num_gates * units >= LARGEST_ARRAY:
+        return f"fewer than {LARGEST_ARRAY} numbers in the gates of all steps"
+    return kernels.why_not(num_gates, units, 2 if precision else xs.dtype.itemsize)
 
 
 def _backend(backend: str | None) -> ModuleType:

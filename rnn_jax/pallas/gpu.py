@@ -1,6 +1,7 @@
-"""The loop over time for GPUs, in Triton: one program for a block of sequences.
+"""The loop over time for GPUs, in Triton: one program for each block of sequences.
 
-Triton's arrays have sizes that are powers of two, and products need at least 16 of everything.
+Triton's arrays have sizes that are powers of two, and its products need at least 16 of everything. The weights stay in
+the shared memory of the program's multiprocessor if they fit; if not, every step reads them from the second-level cache.
 """
 
 from collections.abc import Callable
@@ -13,13 +14,14 @@ from jax.experimental.pallas import triton
 
 from rnn_jax.pallas.steps import store
 
-BLOCK_ROWS = 16  # sequences in a program; more programs beat larger ones, as each takes its steps one after the other
+BLOCK_ROWS = 16  # sequences of a program; more programs beat larger ones, as each takes its steps one after the other
 
-# Bytes. Weights up to the first stay in the registers of one multiprocessor (256 KiB), beside all else. Larger ones are
-# read again at every step from the cache that all multiprocessors share; at twice the second, that takes longer than a
-# step of a scan.
-RESIDENT_WEIGHTS = 128 << 10
-LARGEST_WEIGHTS = 256 << 10
+# KiB that a program can have, by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on others.
+SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
+LEAST_SHARED_MEMORY = 99
+
+# Bytes. A multiprocessor reads about 100 GB/s from the second-level cache, so this many take 5 us, as a step of a scan.
+LARGEST_WEIGHTS = 512 << 10
 
 
 def padded_rows(rows: int) -> int:
@@ -30,6 +32,23 @@ def padded_rows(rows: int) -> int:
 def padded_units(units: int) -> int:
     """How many units the kernels run for so many."""
     return max(16, pl.next_power_of_2(units))
+
+
+def why_not(num_gates: int, units: int, itemsize: int) -> str:
+    """What the kernels need of the GPU and the recurrent weights, and do not find; empty if they will do.
+
+    Args:
+      num_gates: of the cell.
+      units: as `padded_units` has them.
+      itemsize: bytes of a weight.
+    """
+    capability = _compute_capability()
+    if not capability[0].isdigit() or float(capability) < 8:
+        return f"an NVIDIA GPU of compute capability 8.0 at least, not {capability}"
+    gate = units * units * itemsize
+    if not _fits(gate, units) or num_gates * gate > LARGEST_WEIGHTS:
+        return f"smaller recurrent weights than {num_gates} gates of {gate >> 10} KiB each"
+    return ""
 
 
 def time_loop(
@@ -60,11 +79,12 @@ def time_loop(
       (the carry after the last step, the outputs, arrays [T, B, F]).
     """
     num_steps, rows, _ = jax.tree.leaves(inputs)[0].shape
-    size = sum(a.nbytes for a in jax.tree.leaves(constants))
+    units = jax.tree.leaves(carry)[0].shape[-1]
+    resident = _fits(sum(a.nbytes for a in jax.tree.leaves(constants)), units)
 
     def kernel(carry_refs: Any, inputs: Any, constant_refs: Any, final_refs: Any, outputs: Any) -> None:
         constants = constant_refs
-        if size <= RESIDENT_WEIGHTS:
+        if resident:
             constants = jax.tree.map(lambda ref: [ref[n] for n in range(len(ref))], constant_refs)
 
         def body(n: Any, carry: Any) -> Any:
@@ -90,7 +110,18 @@ def time_loop(
         ),
         out_shape=out_shape,
         out_specs=jax.tree.map(rows_of, out_shape),
-        compiler_params=triton.CompilerParams(num_warps=8 if size > 32 << 10 else 4, num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=8 if units >= 64 else 4, num_stages=1),
         interpret=interpret,
         name="time_loop",
     )(carry, inputs, constants)
+
+
+def _fits(weights: int, units: int) -> bool:
+    """Whether so many bytes fit in shared memory, beside the block's h and an array on its way between two layouts."""
+    shared = SHARED_MEMORY.get(_compute_capability(), LEAST_SHARED_MEMORY) << 10
+    return weights + 2 * BLOCK_ROWS * units * 4 <= shared
+
+
+def _compute_capability() -> str:
+    """The GPU's; that of an H100 where there is none, to lower for."""
+    return getattr(jax.devices()[0], "compute_capability", "9.0")

@@ -34,6 +34,12 @@ def padded_units(units: int) -> int:
     return -(-units // LANES) * LANES
 
 
+def why_not(num_gates: int, units: int, itemsize: int) -> str:
+    """What the kernels need of the recurrent weights, and do not find; empty if they will do. See `gpu.why_not`."""
+    size = num_gates * units * units * itemsize
+    return f"recurrent weights of at most {LARGEST_WEIGHTS} bytes, not {size}" if size > LARGEST_WEIGHTS else ""
+
+
 def time_loop(
     step: Callable[..., Any],
     carry: Any,
