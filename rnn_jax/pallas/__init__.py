@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from rnn_jax.base import Array, Params, State
 from rnn_jax.cells import GRU, LSTM, VanillaRNN
+from rnn_jax.equations import Precision
 from rnn_jax.fused import VALUE, make_plan
 from rnn_jax.pallas import steps
 
@@ -31,8 +32,8 @@ def unroll_pallas(
     noise: Any,
     valid: Array | None,
     reverse: bool,
+    precision: Precision = None,
     *,
-    precision: Literal["bfloat16"] | None = None,
     backend: Literal["gpu", "tpu"] | None = None,
     interpret: bool = False,
 ) -> tuple[State, Array]:
@@ -48,7 +49,7 @@ def unroll_pallas(
       noise: None.
       valid: bool [T, B], or None if all steps are valid.
       reverse: whether to start from the last step.
-      precision: "bfloat16" rounds what is multiplied with matrices to bfloat16, and adds up in float32.
+      precision: of the products, see `multiply`.
       backend: which kernels; None for those of the default device.
       interpret: whether to run the kernels as plain JAX, on any device, step by step: for tests.
 
@@ -58,7 +59,7 @@ def unroll_pallas(
     Raises:
       ValueError: saying why the kernels do not serve these arguments.
     """
-    why_not = why_not_pallas(cell, params, state, xs, noise, precision=precision, backend=backend)
+    why_not = why_not_pallas(cell, params, state, xs, noise, precision, backend=backend)
     if why_not:
         raise ValueError(f'implementation="pallas" needs {why_not}: leave it out, or use "fused" or "scan"')
     kernels = _backend(backend)
@@ -66,10 +67,10 @@ def unroll_pallas(
     rows, units = math.prod(batch_shape), cell.hidden_size
     more_rows, more_units = kernels.padded_rows(rows) - rows, kernels.padded_units(units) - units
 
-    plan = make_plan(cell, params, state, xs, noise, reverse)
+    plan = make_plan(cell, params, state, xs, noise, reverse)._replace(precision=precision)
     weights = steps.split_params(plan, params)
     gates = steps.list_gates(plan, weights.b.size)
-    recurrence = steps.Recurrence(plan, gates, kernels.time_loop, precision, interpret)
+    recurrence = steps.Recurrence(plan, gates, kernels.time_loop, interpret)
 
     def with_more_units(leaf: Array) -> Array:
         """Zeros after the units of each gate: units that stay zero, and that no other looks at."""
@@ -119,8 +120,10 @@ def unroll_both(
     def run(params: Params, state: State, xs: Array, valid: Array | None) -> tuple[State, Array]:
         return unroll_pallas(cell, params, state, xs, None, valid, reverse=False, **options)
 
-    params, state = (jax.tree.map(lambda *pair: jnp.stack(pair), *pair) for pair in (params, state))
-    final, ys = jax.vmap(run)(params, state, *jax.tree.map(from_both_ends, (xs, valid)))
+    def stack(forwards: Any, backwards: Any) -> Any:
+        return jax.tree.map(lambda *pair: jnp.stack(pair), forwards, backwards)
+
+    final, ys = jax.vmap(run)(stack(*params), stack(*state), *jax.tree.map(from_both_ends, (xs, valid)))
     forwards, backwards = (jax.tree.map(lambda a, n=n: a[n], final) for n in range(2))
     return (forwards, backwards), (ys[0], jnp.flip(ys[1], 0))
 
@@ -131,8 +134,8 @@ def why_not_pallas(
     state: State,
     xs: Array,
     noise: Any = None,
+    precision: Precision = None,
     *,
-    precision: Literal["bfloat16"] | None = None,
     backend: Literal["gpu", "tpu"] | None = None,
 ) -> str:
     """What the kernels need and do not find; empty if they will do. Takes what `unroll_pallas` does."""

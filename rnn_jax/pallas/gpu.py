@@ -1,13 +1,14 @@
 """The loop over time for GPUs, in Triton: one program for each block of sequences.
 
 Triton's arrays have sizes that are powers of two, and its products need at least 16 of everything. The weights stay in
-the shared memory of the program's multiprocessor if they fit; if not, every step reads them from the second-level cache.
+the shared memory of the program's multiprocessor if they fit; if not, each step reads them from the second-level cache.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
@@ -16,7 +17,7 @@ from rnn_jax.pallas.steps import store
 
 BLOCK_ROWS = 16  # sequences of a program; more programs beat larger ones, as each takes its steps one after the other
 
-# KiB that a program can have, by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on others.
+# KiB that a program can have by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on others.
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
 
@@ -52,6 +53,7 @@ def why_not(num_gates: int, units: int, itemsize: int) -> str:
 
 
 def time_loop(
+    load: Callable[..., Any],
     step: Callable[..., Any],
     carry: Any,
     inputs: Any,
@@ -65,8 +67,9 @@ def time_loop(
     """Runs a step over time within one kernel.
 
     Args:
-      step: (t, carry, inputs, outputs, constants) -> carry, in which inputs and outputs are references to be read and
-        written at t, and constants give an array [K, F] for a number.
+      load: (t, inputs) -> what the step needs of them; inputs are references, to be read at t.
+      step: (t, carry, what was loaded, outputs, constants) -> carry; outputs are references, to be written at t, and
+        constants give an array [K, F] for a number.
       carry: arrays [B, H], before the first step.
       inputs: arrays [T, B, F].
       constants: arrays [N, K, F].
@@ -87,10 +90,16 @@ def time_loop(
         if resident:
             constants = jax.tree.map(lambda ref: [ref[n] for n in range(len(ref))], constant_refs)
 
-        def body(n: Any, carry: Any) -> Any:
-            return step(num_steps - 1 - n if reverse else n, carry, inputs, outputs, constants)
+        def time(n: Any) -> Any:
+            return num_steps - 1 - n if reverse else n
 
-        final = lax.fori_loop(0, num_steps, body, jax.tree.map(lambda ref: ref[...], carry_refs))
+        def body(n: Any, carry: Any) -> Any:
+            carry, loaded = carry
+            loaded_next = load(time(jnp.minimum(n + 1, num_steps - 1)), inputs)  # It arrives during the step.
+            return step(time(n), carry, loaded, outputs, constants), loaded_next
+
+        first = jax.tree.map(lambda ref: ref[...], carry_refs), load(time(0), inputs)
+        final, _ = lax.fori_loop(0, num_steps, body, first)
         jax.tree.map(store, final_refs, final)
 
     def rows_of(array: Any) -> pl.BlockSpec:

@@ -5,6 +5,7 @@ gate. What they compute elementwise is float32, whatever they read and write.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Params, State
-from rnn_jax.equations import Dense, apply_equations
-from rnn_jax.fused import X, Plan
+from rnn_jax.equations import Dense, apply_equations, multiply
+from rnn_jax.fused import Plan, X
 
 
 class Weights(NamedTuple):
@@ -66,20 +67,18 @@ class Recurrence(NamedTuple):
       plan: what a step of the cell does.
       gates: what each use of `Dense` in it gives.
       time_loop: the loop over time in a kernel, of `gpu` or `tpu`.
-      precision: of products, see `unroll_pallas`.
       interpret: see `unroll_pallas`.
     """
 
     plan: Plan
-    gates: list[list[Gate]]
+    gates: list[Gate]
     time_loop: Callable[..., Any]
-    precision: str | None
     interpret: bool
 
     @property
     def separate(self) -> bool:
         """Whether there is a gate that has only one of x w_x + b and h w_h in it."""
-        return not all(gate.of_x and gate.of_h for gates in self.gates for gate in gates)
+        return not all(gate.of_x and gate.of_h for gate in self.gates)
 
 
 def split_params(plan: Plan, params: Params) -> Weights:
@@ -90,13 +89,13 @@ def split_params(plan: Plan, params: Params) -> Weights:
     return Weights(matrices[True], leaves[bias], matrices[False], [leaves[n] for n in plan.others])
 
 
-def list_gates(plan: Plan, columns: int) -> list[list[Gate]]:
+def list_gates(plan: Plan, columns: int) -> list[Gate]:
     """What each use of `Dense` in a step gives, for a cell whose matrices have GH columns."""
-    units = plan.cell.hidden_size
     gates = []
     for call in plan.calls:
         of_x, of_h = (any((term.source == X) is wanted for term in call.terms) for wanted in (True, False))
-        gates.append([Gate(n // units, of_x, of_h) for n in range(columns)[call.columns][::units]])
+        used = range(columns)[call.columns]
+        gates += [Gate(column // plan.cell.hidden_size, of_x, of_h) for column in used[:: plan.cell.hidden_size]]
     return gates
 
 
@@ -111,29 +110,35 @@ def _forward(
 ) -> Any:
     """The product of all inputs, and the forward kernel -> ((final state, ys), what the gradient needs)."""
     H, GH = weights.w_h.shape
-    zs_x = (_product(recurrence, xs, weights.w_x) + weights.b.astype(jnp.float32)).astype(xs.dtype)
+    zs_x = multiply(xs, weights.w_x, recurrence.plan.precision) + weights.b
 
-    def step(t: Any, state: Any, inputs: Streams, outputs: Streams, constants: Any) -> State:
-        w_h, others = constants
+    def load(t: Any, inputs: Streams) -> Any:
+        return [_read(inputs.zs_x, t, H, gate.number) if gate.of_x else None for gate in recurrence.gates], _valid(
+            inputs, t
+        )
+
+    def step(t: Any, state: Any, loaded: Any, outputs: Streams, constants: Any) -> State:
+        (zs_x, valid), (w_h, others) = loaded, constants
         h = state.h.astype(w_h[0].dtype)
 
-        def sum_up(gate: Gate) -> Array:
-            z = _read(inputs.zs_x, t, H, gate.number) if gate.of_x else 0.0
-            if gate.of_h:
-                z = z + jnp.dot(h, w_h[gate.number], preferred_element_type=jnp.float32)
-                if save:
-                    _write(outputs.zs_h, t, H, z, gate.number)
-            return jnp.asarray(z)
+        def sum_up(gate: Gate, z_x: Any) -> Array:
+            if not gate.of_h:
+                return z_x
+            product = jnp.dot(h, w_h[gate.number], preferred_element_type=jnp.float32)
+            return product if z_x is None else z_x + product
 
-        zs = [[sum_up(gate) for gate in gates] for gates in recurrence.gates]
+        zs = [sum_up(gate, z_x) for gate, z_x in zip(recurrence.gates, zs_x, strict=True)]
+        new_state, y = _take_step(recurrence, zs, [other[0].astype(jnp.float32) for other in others], state, valid)
+        _write(outputs.ys, t, H, y)
         if save:
             jax.tree.map(lambda ref, leaf: _write(ref, t, H, leaf), outputs.states, state)
-        others = [other[0].astype(jnp.float32) for other in others]
-        state, y = _take_step(recurrence, zs, others, state, _valid(inputs, t))
-        _write(outputs.ys, t, H, y)
-        return state
+            for gate, z in zip(recurrence.gates, zs, strict=True):
+                if gate.of_h:
+                    _write(outputs.zs_h, t, H, z, gate.number)
+        return new_state
 
     final, outputs = recurrence.time_loop(
+        load,
         step,
         _as_float32(state),
         Streams(zs_x=zs_x, valid=valid),
@@ -153,33 +158,34 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
     weights, xs, saved = residuals
     d_final, d_ys = cotangents
     H, GH = weights.w_h.shape
+    precision = recurrence.plan.precision
 
-    def step(t: Any, carry: Any, inputs: Streams, outputs: Streams, constants: Any) -> Any:
-        d_state, d_others = carry
-        w_h_transposed, others = constants
+    def load(t: Any, inputs: Streams) -> Any:
+        zs = [_read(inputs.zs_h if gate.of_h else inputs.zs_x, t, H, gate.number) for gate in recurrence.gates]
         state = jax.tree.map(lambda ref: _read(ref, t, H), inputs.states)
-        zs = [
-            [_read(inputs.zs_h if gate.of_h else inputs.zs_x, t, H, gate.number) for gate in gates]
-            for gates in recurrence.gates
-        ]
+        return zs, state, _read(inputs.ys, t, H), _valid(inputs, t)
+
+    def step(t: Any, carry: Any, loaded: Any, outputs: Streams, constants: Any) -> Any:
+        (d_state, d_others), (w_h_transposed, others) = carry, constants
+        zs, state, d_y, valid = loaded
         # One for each sequence, so that their cotangents are added up after the loop.
         others = [jnp.broadcast_to(other[0].astype(jnp.float32), state.h.shape) for other in others]
-        replayed_step = functools.partial(_take_step, recurrence, valid=_valid(inputs, t))
+        replayed_step = functools.partial(_take_step, recurrence, valid=valid)
         _, vjp = jax.vjp(replayed_step, zs, others, state)
-        d_zs, d_others_here, d_state = vjp((d_state, _read(inputs.ys, t, H)))
-
-        for gate, d_z in zip(sum(recurrence.gates, []), sum(d_zs, []), strict=True):
-            if gate.of_x:
-                _write(outputs.zs_x, t, H, d_z, gate.number)
+        d_zs, d_others_here, d_state = vjp((d_state, d_y))
+        for gate, d_z in zip(recurrence.gates, d_zs, strict=True):
             if gate.of_h:
                 w = w_h_transposed[gate.number]
                 d_h = jnp.dot(d_z.astype(w.dtype), w, preferred_element_type=jnp.float32)
                 d_state = d_state._replace(h=d_state.h + d_h)
-                if recurrence.separate:
-                    _write(outputs.zs_h, t, H, d_z, gate.number)
+            if gate.of_x:
+                _write(outputs.zs_x, t, H, d_z, gate.number)
+            if gate.of_h and recurrence.separate:
+                _write(outputs.zs_h, t, H, d_z, gate.number)
         return d_state, jax.tree.map(jnp.add, d_others, d_others_here)
 
     (d_state, d_others), d_streams = recurrence.time_loop(
+        load,
         step,
         (_as_float32(d_final), [jnp.zeros(d_final.h.shape, jnp.float32) for _ in weights.others]),
         saved._replace(ys=d_ys),
@@ -191,12 +197,12 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
     )
     d_zs_x, d_zs_h = d_streams.zs_x, d_streams.zs_h if recurrence.separate else d_streams.zs_x
     d_weights = Weights(
-        w_x=_product(recurrence, _rows(xs).T, _rows(d_zs_x)),
+        w_x=multiply(_rows(xs).T, _rows(d_zs_x), precision),
         b=_rows(d_zs_x).sum(0),
-        w_h=_product(recurrence, _rows(saved.states.h).T, _rows(d_zs_h)),
+        w_h=multiply(_rows(saved.states.h).T, _rows(d_zs_h), precision),
         others=[d_other.sum(0) for d_other in d_others],
     )
-    d_xs = _product(recurrence, d_zs_x, weights.w_x.T)
+    d_xs = multiply(d_zs_x, weights.w_x.T, precision)
     return *_cast_like((d_weights, d_state, d_xs), (weights, d_final, xs)), None
 
 
@@ -209,15 +215,15 @@ run.defvjp(_forward, _backward)
 
 
 def _take_step(
-    recurrence: Recurrence, zs: list[list[Array]], others: list[Array], state: State, valid: Array | None
+    recurrence: Recurrence, zs: list[Array], others: list[Array], state: State, valid: Array | None
 ) -> tuple[State, Array]:
     """One step, with z in place of its products; it leaves the state as it is where it is not valid."""
-    plan, products = recurrence.plan, iter(zs)
+    plan, rest = recurrence.plan, iter(zs)
     leaves: list[Any] = [None] * plan.tree.num_leaves  # Matrices and biases, which only products use.
     for n, other in zip(plan.others, others, strict=True):
         leaves[n] = other
     params: Any = jax.tree.unflatten(plan.tree, leaves)
-    dense = Dense(lambda _: tuple(next(products)))
+    dense = Dense(lambda asked: tuple(itertools.islice(rest, asked.parts)))
     x: Any = None
     new_state, y = apply_equations(plan.cell, params, state, x, dense, None)
     if valid is None:
@@ -245,19 +251,10 @@ def _valid(inputs: Streams, t: Any) -> Array | None:
     return None if inputs.valid is None else inputs.valid[t] > 0
 
 
-def _rounded(recurrence: Recurrence, a: Array) -> Array:
-    """As it goes into a product."""
-    return a if recurrence.precision is None else a.astype(recurrence.precision)
-
-
-def _product(recurrence: Recurrence, a: Array, b: Array) -> Array:
-    """The product a b, added up in float32."""
-    return jnp.matmul(_rounded(recurrence, a), _rounded(recurrence, b), preferred_element_type=jnp.float32)
-
-
 def _gate_by_gate(recurrence: Recurrence, w: Array) -> Array:
     """A matrix as the kernels multiply with it: [H, GH] -> [G, H, H]."""
-    return _rounded(recurrence, w).reshape(len(w), -1, len(w)).swapaxes(0, 1)
+    w = w.astype(recurrence.plan.precision or w.dtype)
+    return w.reshape(len(w), -1, len(w)).swapaxes(0, 1)
 
 
 def _as_constants(vectors: list[Array]) -> list[Array]:

@@ -18,7 +18,7 @@ LANES = 128
 SUBLANES = 16  # 8 of 4 bytes, 16 of 2
 MOST_ROWS = 128  # sequences in a block, as many as the rows that the matrix unit takes at once
 
-# Bytes of the 16 MiB that a kernel has for itself: the weights once, the steps twice, one being read as one is computed.
+# Bytes, of the 16 MiB that a kernel has: the weights once, a block of steps twice, as the next is read meanwhile.
 LARGEST_WEIGHTS = 8 << 20
 STEPS = 2 << 20
 
@@ -41,6 +41,7 @@ def why_not(num_gates: int, units: int, itemsize: int) -> str:
 
 
 def time_loop(
+    load: Callable[..., Any],
     step: Callable[..., Any],
     carry: Any,
     inputs: Any,
@@ -71,7 +72,8 @@ def time_loop(
         steps = jnp.minimum(block_steps, num_steps - block * block_steps)  # The last block may be shorter.
 
         def body(n: Any, carry: Any) -> Any:
-            return step(steps - 1 - n if reverse else n, carry, inputs, outputs, constants)
+            t = steps - 1 - n if reverse else n
+            return step(t, carry, load(t, inputs), outputs, constants)
 
         final = lax.fori_loop(0, steps, body, jax.tree.map(lambda ref: ref[...], carry_refs))
         jax.tree.map(store, carry_refs, final)
