@@ -37,12 +37,12 @@ def unroll_pallas(
     backend: Literal["gpu", "tpu"] | None = None,
     interpret: bool = False,
 ) -> tuple[State, Array]:
-    """`unroll` in one kernel; takes what `unroll_fused` does.
+    """`unroll` in one kernel, for arguments that `why_not_pallas` has nothing against; takes what `unroll_fused` does.
 
     First derivatives only, by `grad`, `vjp` and `checkpoint`. `vmap` of it, over parameters too, is one kernel again.
 
     Args:
-      cell: a cell that `why_not_pallas` has nothing against.
+      cell: an LSTM, a GRU or a VanillaRNN.
       params: its parameters.
       state: the state before the first step, [B, H].
       xs: the inputs, [T, B, D], float32 or bfloat16; finite where not valid.
@@ -55,13 +55,7 @@ def unroll_pallas(
 
     Returns:
       (final state, ys [T, B, H]).
-
-    Raises:
-      ValueError: saying why the kernels do not serve these arguments.
     """
-    why_not = why_not_pallas(cell, params, state, xs, noise, precision, backend=backend)
-    if why_not:
-        raise ValueError(f'implementation="pallas" needs {why_not}: leave it out, or use "fused" or "scan"')
     kernels = _backend(backend)
     num_steps, *batch_shape, _ = xs.shape
     rows, units = math.prod(batch_shape), cell.hidden_size
@@ -84,7 +78,9 @@ def unroll_pallas(
     xs = jnp.pad(xs.reshape(num_steps, rows, xs.shape[-1]), [(0, 0), (0, more_rows), (0, 0)])
     if valid is not None:
         valid = jnp.pad(valid.reshape(num_steps, rows, 1).astype(xs.dtype), [(0, 0), (0, more_rows), (0, 0)])
-    final, ys = steps.run(recurrence, weights, state, xs, valid)
+
+    outputs: Any = steps.run(recurrence, weights, state, xs, valid)
+    final, ys = outputs
     final = jax.tree.map(lambda a: a[:rows, :units].reshape(*batch_shape, units), final)
     return final, ys[:, :rows, :units].reshape(num_steps, *batch_shape, units)
 
@@ -109,9 +105,6 @@ def unroll_both(
 
     Returns:
       ((final state forwards, backwards), (ys forwards, backwards)), each as `unroll_pallas` gives it.
-
-    Raises:
-      ValueError: as `unroll_pallas` does.
     """
 
     def from_both_ends(array: Array) -> Array:

@@ -85,8 +85,8 @@ def split_params(plan: Plan, params: Params) -> Weights:
     """Tells the parameters of a cell apart."""
     leaves = jax.tree.leaves(params)
     matrices = {term.source == X: leaves[term.matrix] for call in plan.calls for term in call.terms}
-    (bias,) = {call.bias for call in plan.calls} - {None}
-    return Weights(matrices[True], leaves[bias], matrices[False], [leaves[n] for n in plan.others])
+    bias = next(leaves[call.bias] for call in plan.calls if call.bias is not None)
+    return Weights(matrices[True], bias, matrices[False], [leaves[n] for n in plan.others])
 
 
 def list_gates(plan: Plan, columns: int) -> list[Gate]:
