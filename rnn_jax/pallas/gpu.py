@@ -1,9 +1,12 @@
 """The loop over time for GPUs, in Triton: one program for each block of sequences.
 
 Triton's arrays have sizes that are powers of two, and its products need at least 16 of everything. The weights stay in
-the shared memory of the program's multiprocessor if they fit; if not, each step reads them from the second-level cache.
+the shared memory of the program's multiprocessor; of what does not fit there, each step reads gate after gate from the
+second-level cache.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +50,7 @@ def why_not(num_gates: int, units: int, itemsize: int) -> str:
     if not capability[0].isdigit() or float(capability) < 8:
         return f"an NVIDIA GPU of compute capability 8.0 at least, not {capability}"
     gate = units * units * itemsize
-    if not _fits(gate, units) or num_gates * gate > LARGEST_WEIGHTS:
+    if gate > _memory_for_weights(units) or num_gates * gate > LARGEST_WEIGHTS:
         return f"smaller recurrent weights than {num_gates} gates of {gate >> 10} KiB each"
     return ""
 
@@ -69,7 +72,7 @@ def time_loop(
     Args:
       load: (t, inputs) -> what the step needs of them; inputs are references, to be read at t.
       step: (t, carry, what was loaded, outputs, constants) -> carry; outputs are references, to be written at t, and
-        constants give an array [K, F] for a number.
+        constants are functions that give an array [K, F] for a number.
       carry: arrays [B, H], before the first step.
       inputs: arrays [T, B, F].
       constants: arrays [N, K, F].
@@ -83,12 +86,9 @@ def time_loop(
     """
     num_steps, rows, _ = jax.tree.leaves(inputs)[0].shape
     units = jax.tree.leaves(carry)[0].shape[-1]
-    resident = _fits(sum(a.nbytes for a in jax.tree.leaves(constants)), units)
 
     def kernel(carry_refs: Any, inputs: Any, constant_refs: Any, final_refs: Any, outputs: Any) -> None:
-        constants = constant_refs
-        if resident:
-            constants = jax.tree.map(lambda ref: [ref[n] for n in range(len(ref))], constant_refs)
+        constants = jax.tree.map(functools.partial(_keep, _memory_for_weights(units)), constant_refs)
 
         def time(n: Any) -> Any:
             return num_steps - 1 - n if reverse else n
@@ -125,10 +125,20 @@ def time_loop(
     )(carry, inputs, constants)
 
 
-def _fits(weights: int, units: int) -> bool:
-    """Whether so many bytes fit in shared memory, beside the block's h and an array on its way between two layouts."""
+def _keep(memory: int, ref: Any) -> Callable[[int], Any]:
+    """Loads as many of the arrays in a constant [N, K, F] as so many bytes hold; returns how to get at each of them."""
+    number, *shape = ref.shape
+    size = math.prod(shape) * ref.dtype.itemsize
+    if number * size > memory:
+        number = memory // size - 1  # Beside them, the others are there one at a time.
+    kept = [ref[n] for n in range(number)]
+    return lambda n: kept[n] if n < number else ref[n]
+
+
+def _memory_for_weights(units: int) -> int:
+    """Bytes of shared memory, less those for the block's h and for an array on its way from one layout to another."""
     shared = SHARED_MEMORY.get(_compute_capability(), LEAST_SHARED_MEMORY) << 10
-    return weights + 2 * BLOCK_ROWS * units * 4 <= shared
+    return shared - 2 * BLOCK_ROWS * units * 4
 
 
 def _compute_capability() -> str:

@@ -102,33 +102,50 @@ def list_gates(plan: Plan, columns: int) -> list[Gate]:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def run(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None) -> tuple[State, Array]:
     """Runs over whole sequences: state [B, H], xs [T, B, D], valid [T, B, 1] -> (final state, ys [T, B, H])."""
-    return _forward(recurrence, weights, state, xs, valid, save=False)[0]
+    return _run(recurrence, weights, state, xs, valid, save=False)[0]
 
 
-def _forward(
-    recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None, save: bool = True
-) -> Any:
-    """The product of all inputs, and the forward kernel -> ((final state, ys), what the gradient needs)."""
+def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A part of the first derivative, of which there is none, and no second derivative of `run`."""
+    f = jax.custom_jvp(f, nondiff_argnums=(0,))
+
+    @f.defjvp
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError('no second derivative goes through implementation="pallas": use "fused" or "scan"')
+
+    return f
+
+
+@_once_differentiable
+def _forward(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None) -> Any:
+    """The same -> ((final state, ys), what the backward kernel and the products after it need)."""
+    return _run(recurrence, weights, state, xs, valid, save=True)
+
+
+def _run(
+    recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None, save: bool
+) -> tuple[tuple[State, Array], Any]:
+    """The product of all inputs, and the forward kernel."""
     H, GH = weights.w_h.shape
     zs_x = multiply(xs, weights.w_x, recurrence.plan.precision) + weights.b
+    w_h = _gate_by_gate(recurrence, weights.w_h)
 
     def load(t: Any, inputs: Streams) -> Any:
-        return [_read(inputs.zs_x, t, H, gate.number) if gate.of_x else None for gate in recurrence.gates], _valid(
-            inputs, t
-        )
+        zs_x = [_read(inputs.zs_x, t, H, gate.number) if gate.of_x else None for gate in recurrence.gates]
+        return zs_x, _valid(inputs, t)
 
     def step(t: Any, state: Any, loaded: Any, outputs: Streams, constants: Any) -> State:
-        (zs_x, valid), (w_h, others) = loaded, constants
-        h = state.h.astype(w_h[0].dtype)
+        (zs_x, valid), (w_of, others) = loaded, constants
+        h = state.h.astype(w_h.dtype)
 
         def sum_up(gate: Gate, z_x: Any) -> Array:
             if not gate.of_h:
                 return z_x
-            product = jnp.dot(h, w_h[gate.number], preferred_element_type=jnp.float32)
+            product = jnp.dot(h, w_of(gate.number), preferred_element_type=jnp.float32)
             return product if z_x is None else z_x + product
 
         zs = [sum_up(gate, z_x) for gate, z_x in zip(recurrence.gates, zs_x, strict=True)]
-        new_state, y = _take_step(recurrence, zs, [other[0].astype(jnp.float32) for other in others], state, valid)
+        new_state, y = _take_step(recurrence, zs, [other(0).astype(jnp.float32) for other in others], state, valid)
         _write(outputs.ys, t, H, y)
         if save:
             jax.tree.map(lambda ref, leaf: _write(ref, t, H, leaf), outputs.states, state)
@@ -142,7 +159,7 @@ def _forward(
         step,
         _as_float32(state),
         Streams(zs_x=zs_x, valid=valid),
-        (_gate_by_gate(recurrence, weights.w_h), _as_constants(weights.others)),
+        (w_h, _as_constants(weights.others)),
         Streams(ys=H, zs_h=GH, states=jax.tree.map(lambda _: H, state)) if save else Streams(ys=H),
         xs.dtype,
         reverse=recurrence.plan.reverse,
@@ -152,13 +169,14 @@ def _forward(
     return (_cast_like(final, state), outputs.ys), (weights, xs, saved)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+@_once_differentiable
 def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
     """The backward kernel, and the products over all steps after it."""
     weights, xs, saved = residuals
     d_final, d_ys = cotangents
     H, GH = weights.w_h.shape
     precision = recurrence.plan.precision
+    w_h_transposed = _gate_by_gate(recurrence, weights.w_h).swapaxes(1, 2)
 
     def load(t: Any, inputs: Streams) -> Any:
         zs = [_read(inputs.zs_h if gate.of_h else inputs.zs_x, t, H, gate.number) for gate in recurrence.gates]
@@ -166,17 +184,17 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
         return zs, state, _read(inputs.ys, t, H), _valid(inputs, t)
 
     def step(t: Any, carry: Any, loaded: Any, outputs: Streams, constants: Any) -> Any:
-        (d_state, d_others), (w_h_transposed, others) = carry, constants
+        (d_state, d_others), (w_of, others) = carry, constants
         zs, state, d_y, valid = loaded
         # One for each sequence, so that their cotangents are added up after the loop.
-        others = [jnp.broadcast_to(other[0].astype(jnp.float32), state.h.shape) for other in others]
+        others = [jnp.broadcast_to(other(0).astype(jnp.float32), state.h.shape) for other in others]
         replayed_step = functools.partial(_take_step, recurrence, valid=valid)
         _, vjp = jax.vjp(replayed_step, zs, others, state)
         d_zs, d_others_here, d_state = vjp((d_state, d_y))
         for gate, d_z in zip(recurrence.gates, d_zs, strict=True):
             if gate.of_h:
-                w = w_h_transposed[gate.number]
-                d_h = jnp.dot(d_z.astype(w.dtype), w, preferred_element_type=jnp.float32)
+                d_z_rounded = d_z.astype(w_h_transposed.dtype)
+                d_h = jnp.dot(d_z_rounded, w_of(gate.number), preferred_element_type=jnp.float32)
                 d_state = d_state._replace(h=d_state.h + d_h)
             if gate.of_x:
                 _write(outputs.zs_x, t, H, d_z, gate.number)
@@ -189,7 +207,7 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
         step,
         (_as_float32(d_final), [jnp.zeros(d_final.h.shape, jnp.float32) for _ in weights.others]),
         saved._replace(ys=d_ys),
-        (_gate_by_gate(recurrence, weights.w_h).swapaxes(1, 2), _as_constants(weights.others)),
+        (w_h_transposed, _as_constants(weights.others)),
         Streams(zs_x=GH, zs_h=GH if recurrence.separate else None),
         xs.dtype,
         reverse=not recurrence.plan.reverse,
@@ -204,11 +222,6 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
     )
     d_xs = multiply(d_zs_x, weights.w_x.T, precision)
     return *_cast_like((d_weights, d_state, d_xs), (weights, d_final, xs)), None
-
-
-@_backward.defjvp
-def _no_second_derivative(*_: Any) -> Any:
-    raise NotImplementedError('no second derivative goes through implementation="pallas": use "fused" or "scan"')
 
 
 run.defvjp(_forward, _backward)

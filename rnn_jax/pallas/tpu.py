@@ -61,7 +61,7 @@ def time_loop(
     block_steps = max(1, min(num_steps, STEPS // (block_rows * bytes_of_row)))
     num_blocks = pl.cdiv(num_steps, block_steps)
 
-    def kernel(initial_refs: Any, inputs: Any, constants: Any, carry_refs: Any, outputs: Any) -> None:
+    def kernel(initial_refs: Any, inputs: Any, constant_refs: Any, carry_refs: Any, outputs: Any) -> None:
         number = pl.program_id(1)
 
         @pl.when(number == 0)
@@ -70,6 +70,8 @@ def time_loop(
 
         block = num_blocks - 1 - number if reverse else number
         steps = jnp.minimum(block_steps, num_steps - block * block_steps)  # The last block may be shorter.
+
+        constants = jax.tree.map(lambda ref: ref.__getitem__, constant_refs)
 
         def body(n: Any, carry: Any) -> Any:
             t = steps - 1 - n if reverse else n
