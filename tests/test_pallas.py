@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
+from rnn_jax.fused import unroll_fused
 from rnn_jax.lengths import valid_steps
 from rnn_jax.pallas import gpu, tpu, unroll_both, unroll_pallas, why_not_pallas
 from rnn_jax.unroll import in_chunks, unroll_scan
@@ -26,15 +27,9 @@ PLATFORMS = {"gpu": "cuda", "tpu": "tpu"}
 T, B = 4, 3
 
 
-@pytest.fixture(params=list(PLATFORMS))
+@pytest.fixture(params=list(PLATFORMS), scope="module")
 def backend(request):
     return request.param
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Blocks of a few steps and sequences in kernels for TPUs, as sizes too large for a test would have them."""
-    monkeypatch.setattr(tpu, "STEPS", 256 << 10)
 
 
 def value_and_gradients(run, *args):
@@ -56,17 +51,16 @@ def assert_equal_to_rounding(actual, expected, rounding):
         np.testing.assert_allclose(a, e, rtol=0, atol=rounding * max(1.0, float(np.abs(e).max())))
 
 
-def assert_equals_the_scan(cell, params, state, xs, *options, rounding=2e-6, **where):
-    """Compares values and gradients; `options` are valid, reverse and precision."""
+def assert_equals(reference, cell, params, state, xs, *options, rounding=2e-6, **where):
+    """Compares values and gradients with those of another `unroll`; `options` are valid, reverse and precision."""
 
     def outputs_of(unroll):
         return value_and_gradients(lambda *args: unroll(cell, *args, None, *options), params, state, xs)
 
     kernels = functools.partial(unroll_pallas, interpret=True, **where)
-    assert_equal_to_rounding(outputs_of(kernels), outputs_of(unroll_scan), rounding)
+    assert_equal_to_rounding(outputs_of(kernels), outputs_of(reference), rounding)
 
 
-@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("name", CELLS)
 @settings(max_examples=2)
 @given(
@@ -83,22 +77,32 @@ def test_it_equals_the_scan(backend, name, num_steps, batch_shape, ragged, rever
         lengths = jax.random.randint(jax.random.key(seed), batch_shape, 0, num_steps + 1)
         valid = valid_steps(lengths, num_steps, batch_shape)
     params, state = draw_params(cell, seed), draw_state(cell, batch_shape, seed)
-    assert_equals_the_scan(cell, params, state, xs, valid, reverse, backend=backend)
+    with pytest.MonkeyPatch.context() as patch:
+        # Blocks of a few steps and sequences, as sizes too large for a test would have them.
+        patch.setattr(tpu, "STEPS", 256 << 10)
+        assert_equals(unroll_scan, cell, params, state, xs, valid, reverse, backend=backend)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "vanilla"])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_low_precision(backend, name):
     cell, valid = CELLS[name], jnp.arange(T)[:, None] < jnp.array([4, 0, 2])
+    args = jax.tree.map(
+        lambda a: a.astype(jnp.bfloat16), (draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B))
+    )
+    assert_equals(unroll_scan, cell, *args, valid, False, rounding=0.05, backend=backend)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_mixed_precision(backend, name):
+    cell, valid = CELLS[name], jnp.arange(T)[:, None] < jnp.array([4, 0, 2])
     args = draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B)
-    assert_equals_the_scan(cell, *args, valid, True, "bfloat16", rounding=1e-3, backend=backend)
-    args = jax.tree.map(lambda a: a.astype(jnp.bfloat16), args)
-    assert_equals_the_scan(cell, *args, valid, False, rounding=0.05, backend=backend)
+    assert_equals(unroll_fused, cell, *args, valid, True, "bfloat16", rounding=1e-3, backend=backend)
 
 
 def test_more_sequences_and_units_than_a_block_has(backend):
     cell = rnn.GRU(130)
     args = draw_params(cell), draw_state(cell, (150,)), draw_inputs(2, 150)
-    assert_equals_the_scan(cell, *args, None, False, rounding=1e-5, backend=backend)
+    assert_equals(unroll_scan, cell, *args, None, False, rounding=1e-5, backend=backend)
 
 
 def test_chunks(backend):
@@ -207,19 +211,17 @@ def test_it_is_one_kernel_each_way(backend, cell, dtype):
     assert count_kernels(gradients, backend, *args, valid) == 2
 
 
-@pytest.mark.parametrize(("name", "products"), [("lstm", 4), ("gru", 3), ("vanilla", 1)])
-def test_the_kernels_multiply_with_h_alone(backend, name, products):
+@pytest.mark.parametrize(("name", "gates"), [("lstm", 4), ("gru", 3), ("vanilla", 1)])
+def test_the_kernels_multiply_only_with_the_recurrent_weights(backend, name, gates):
     cell = CELLS[name]
 
-    def gradients(*args):
-        return value_and_gradients(
-            lambda params, state, xs: unroll_pallas(cell, params, state, xs, None, None, False, backend=backend), *args
-        )
+    def value(params, state, xs):
+        return loss(unroll_pallas(cell, params, state, xs, None, None, False, backend=backend))
 
-    jaxpr = str(jax.make_jaxpr(gradients)(draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B)))
-    kernels = jaxpr.split("pallas_call[")[1:]
-    assert len(kernels) == 2
-    assert [kernel.split("out_avals=")[0].count("dot_general") for kernel in kernels] == [products, products]
+    args = draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B)
+    gradients = str(jax.make_jaxpr(jax.grad(value, argnums=(0, 1, 2)))(*args))
+    in_kernels, before, after = 2 * gates, 1, 3  # x w_x; the gradients of w_x, w_h and x
+    assert gradients.count("dot_general[") == in_kernels + before + after
 
 
 # --- what it does not do ---
