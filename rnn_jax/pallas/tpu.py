@@ -18,9 +18,10 @@ LANES = 128
 SUBLANES = 16  # 8 of 4 bytes, 16 of 2
 MOST_ROWS = 128  # sequences in a block, as many as the rows that the matrix unit takes at once
 
-# Bytes, of the 16 MiB that a kernel has: the weights once, a block of steps twice, as the next is read meanwhile.
+# Bytes. Of the 16 MiB that a kernel has, the weights take their part once, and a block of steps twice, as the next is
+# read during one; the rest is for what a step computes.
+MEMORY = 12 << 20
 LARGEST_WEIGHTS = 8 << 20
-STEPS = 2 << 20
 
 
 def padded_rows(rows: int) -> int:
@@ -56,9 +57,10 @@ def time_loop(
     num_steps, rows, _ = jax.tree.leaves(inputs)[0].shape
     outputs = jax.tree.map(lambda F: jax.ShapeDtypeStruct((num_steps, rows, F), dtype), features)
     bytes_of_row = sum(max(a.shape[-1], LANES) * a.dtype.itemsize for a in jax.tree.leaves((inputs, outputs)))
-    most_rows = max(SUBLANES, min(MOST_ROWS, STEPS // bytes_of_row))
+    memory = (MEMORY - sum(a.nbytes for a in jax.tree.leaves(constants))) // 2
+    most_rows = max(SUBLANES, min(MOST_ROWS, memory // bytes_of_row))
     block_rows = max(n for n in range(SUBLANES, most_rows + 1, SUBLANES) if rows % n == 0)
-    block_steps = max(1, min(num_steps, STEPS // (block_rows * bytes_of_row)))
+    block_steps = max(1, min(num_steps, memory // (block_rows * bytes_of_row)))
     num_blocks = pl.cdiv(num_steps, block_steps)
 
     def kernel(initial_refs: Any, inputs: Any, constant_refs: Any, carry_refs: Any, outputs: Any) -> None:
