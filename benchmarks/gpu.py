@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         (folder / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
         update_file(folder / "RESULTS.md", section(results), COMMAND)
         plot_times(results).savefig(folder / "gpu.png", dpi=120)
+    except KeyboardInterrupt:
+        return 130  # before anything was measured
     except (OSError, WorkerError) as error:
         print(f"benchmarks.gpu: error: {error}", file=sys.stderr)
         return 2
@@ -240,8 +242,8 @@ def measure_all(results: Results, crew: Crew, arguments: argparse.Namespace, dea
     ceilings = [(f"ceiling {name}", measure_ceiling, (name,)) for name in CEILINGS]
     trainings = [(f"training: {name}", train, (name, options)) for name, options in TRAININGS.items()]
     tasks = [(f"{job.case}: {job.peer.name}", measure_job, (job,)) for job in jobs]
-    half = next(n for n, job in enumerate(jobs) if job.case.mode == "inference")
-    tasks = [*ceilings, *tasks[:half], *trainings, *tasks[half:]]
+    first_inference = next(n for n, job in enumerate(jobs) if job.case.mode == "inference")
+    tasks = [*ceilings, *tasks[:first_inference], *trainings, *tasks[first_inference:]]
     with tqdm(tasks, unit=" tasks", disable=None) as bar:
         for name, function, details in bar:
             if time.monotonic() > deadline:

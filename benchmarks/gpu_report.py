@@ -62,7 +62,8 @@ def plot_times(results: Results) -> "Figure":
     axes.set_title(f"A training step of an LSTM (lower is faster)\n{_label(results)}", fontsize=10)
     axes.grid(axis="y", color="0.85")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside right upper", fontsize=8)
+    if names:
+        figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import ClassVar
 
 import pytest
 
@@ -83,6 +84,37 @@ def test_a_rehearsal_on_the_cpu(tmp_path, capsys, monkeypatch):
     assert section(results) in (tmp_path / "RESULTS.md").read_text()
     assert re.search(r"\| rnn_jax fused, tf32 +\| +2 \| +\d\.\de-0\d \| +\d\.\de-0\d \| +0\.01 \| right \|", output)
     assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interruption_keeps_what_is_done(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "Crew", InterruptedCrew)
+    options = ["--platform", "cpu", "--shapes", "2,3,5,7", "--rounds", "1"]
+    status, output, _ = run_gpu(tmp_path, capsys, *options)
+    assert status == 130
+    assert "float32: " in output, "the ceiling measured before"
+    assert json.loads((tmp_path / "gpu.json").read_text())["cases"] == []
+    monkeypatch.setattr(InterruptedCrew, "answers", 0)
+    assert run_gpu(tmp_path, capsys, *options)[0] == 130
+
+
+class InterruptedCrew:
+    """Answers a few times; then Ctrl-C is pressed."""
+
+    answers = 4
+    versions: ClassVar = {"jax": "0.10.2"}
+    missing: ClassVar = {}
+
+    def __init__(self, environment):
+        pass
+
+    def ask(self, module, do, **arguments):
+        self.answers -= 1
+        if self.answers < 0:
+            raise KeyboardInterrupt
+        return {"platform": "cpu", "name": "An abacus"} if do == "call" else 0.5
+
+    def end(self):
+        pass
 
 
 class FakeCrew:
