@@ -127,8 +127,9 @@ def measure_joining(shapes: tuple[Shape, ...], rounds: int) -> str:
             seconds = median_seconds(steps, arguments, rounds)
             rows.append([make_cell.__name__, str(shape), *(f"{1e3 * seconds[name]:.1f}" for name in steps)])
     return (
-        "## Joining vectors\n\nA training step on one CPU device with the products of a step as one, [x h 1] [w_x; w_h; b], "
-        f"and apart, and as `unroll` chooses: milliseconds, median of {rounds} interleaved rounds.\n\n"
+        "## Joining vectors\n\nA training step on one CPU device with the products of a step joined as one, "
+        "[x h 1] [w_x; w_h; b], with each taken apart, and as `unroll` chooses: milliseconds, median of "
+        f"{rounds} interleaved rounds.\n\n"
         + make_table(["cell", "batch, time, input, hidden", "joined", "apart", "chosen"], rows)
     )
 

@@ -1,0 +1,165 @@
+"""Whole sequences in one kernel, for GPUs and TPUs: `unroll` on an accelerator, where each step of a scan is a launch.
+
+Two kernels, one forwards and one backwards, hold the recurrent weights and loop over time. What needs no loop is done
+outside of it, as one product over all steps: x w_x + b before, the gradients of the weights and of the inputs after.
+
+- `unroll_pallas` and `unroll_both` run a cell, `why_not_pallas` says whether they would;
+- `steps` has what a step does in each kernel, made of the cell's own equations, and the derivative;
+- `gpu` and `tpu` have the loops over time, each for its compiler.
+"""
+
+import math
+from types import ModuleType
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.base import Array, Params, State
+from rnn_jax.cells import GRU, LSTM, VanillaRNN
+from rnn_jax.equations import Precision
+from rnn_jax.fused import VALUE, make_plan
+from rnn_jax.pallas import steps
+
+__all__ = ["unroll_both", "unroll_pallas", "why_not_pallas"]
+
+LARGEST_ARRAY = 2**31  # numbers: the kernels address with 32 bits
+
+
+def unroll_pallas(
+    cell: Any,
+    params: Params,
+    state: State,
+    xs: Array,
+    noise: Any,
+    valid: Array | None,
+    reverse: bool,
+    precision: Precision = None,
+    *,
+    backend: Literal["gpu", "tpu"] | None = None,
+    interpret: bool = False,
+) -> tuple[State, Array]:
+    """`unroll` in one kernel, for arguments that `why_not_pallas` has nothing against; takes what `unroll_fused` does.
+
+    First derivatives only, by `grad`, `vjp` and `checkpoint`. `vmap` of it, over parameters too, is one kernel again.
+
+    Args:
+      cell: an LSTM, a GRU or a VanillaRNN.
+      params: its parameters.
+      state: the state before the first step, [B, H].
+      xs: the inputs, [T, B, D], float32 or bfloat16; finite where not valid.
+      noise: None.
+      valid: bool [T, B], or None if all steps are valid.
+      reverse: whether to start from the last step.
+      precision: of the products, see `multiply`.
+      backend: which kernels; None for those of the default device.
+      interpret: whether to run the kernels as plain JAX, on any device, step by step: for tests.
+
+    Returns:
+      (final state, ys [T, B, H]).
+    """
+    kernels = _backend(backend)
+    num_steps, *batch_shape, _ = xs.shape
+    rows, units = math.prod(batch_shape), cell.hidden_size
+    more_rows, more_units = kernels.padded_rows(rows) - rows, kernels.padded_units(units) - units
+
+    plan = make_plan(cell, params, state, xs, noise, reverse)._replace(precision=precision)
+    weights = steps.split_params(plan, params)
+    gates = steps.list_gates(plan, weights.b.size)
+    recurrence = steps.Recurrence(plan, gates, kernels.time_loop, interpret)
+
+    def with_more_units(leaf: Array) -> Array:
+        """Zeros after the units of each gate: units that stay zero, and that no other looks at."""
+        gates = leaf.reshape(*leaf.shape[:-1], -1, units)
+        gates = jnp.pad(gates, [(0, 0)] * (gates.ndim - 1) + [(0, more_units)])
+        return gates.reshape(*leaf.shape[:-1], -1)
+
+    weights = jax.tree.map(with_more_units, weights)
+    weights = weights._replace(w_h=jnp.pad(weights.w_h, [(0, more_units), (0, 0)]))
+    state = jax.tree.map(lambda a: jnp.pad(a.reshape(rows, units), [(0, more_rows), (0, more_units)]), state)
+    xs = jnp.pad(xs.reshape(num_steps, rows, xs.shape[-1]), [(0, 0), (0, more_rows), (0, 0)])
+    if valid is not None:
+        valid = jnp.pad(valid.reshape(num_steps, rows, 1).astype(xs.dtype), [(0, 0), (0, more_rows), (0, 0)])
+
+    outputs: Any = steps.run(recurrence, weights, state, xs, valid)
+    final, ys = outputs
+    final = jax.tree.map(lambda a: a[:rows, :units].reshape(*batch_shape, units), final)
+    return final, ys[:, :rows, :units].reshape(num_steps, *batch_shape, units)
+
+
+def unroll_both(
+    cell: Any,
+    params: tuple[Params, Params],
+    state: tuple[State, State],
+    xs: Array,
+    valid: Array | None,
+    **options: Any,
+) -> tuple[tuple[State, State], tuple[Array, Array]]:
+    """Runs a cell from both ends of the sequences, with parameters and state of each, in one kernel.
+
+    Args:
+      cell: as `unroll_pallas` takes it, and so are xs and valid.
+      params: those of the cell that reads forwards, and those of the one that reads backwards.
+      state: their states before the first step.
+      xs: the inputs.
+      valid: which of them are.
+      **options: precision, backend and interpret.
+
+    Returns:
+      ((final state forwards, backwards), (ys forwards, backwards)), each as `unroll_pallas` gives it.
+    """
+
+    def from_both_ends(array: Array) -> Array:
+        return jnp.stack([array, jnp.flip(array, 0)])
+
+    def run(params: Params, state: State, xs: Array, valid: Array | None) -> tuple[State, Array]:
+        return unroll_pallas(cell, params, state, xs, None, valid, reverse=False, **options)
+
+    def stack(forwards: Any, backwards: Any) -> Any:
+        return jax.tree.map(lambda *pair: jnp.stack(pair), forwards, backwards)
+
+    final, ys = jax.vmap(run)(stack(*params), stack(*state), *jax.tree.map(from_both_ends, (xs, valid)))
+    forwards, backwards = (jax.tree.map(lambda a, n=n: a[n], final) for n in range(2))
+    return (forwards, backwards), (ys[0], jnp.flip(ys[1], 0))
+
+
+def why_not_pallas(
+    cell: Any,
+    params: Params,
+    state: State,
+    xs: Array,
+    noise: Any = None,
+    precision: Precision = None,
+    *,
+    backend: Literal["gpu", "tpu"] | None = None,
+) -> str:
+    """What the kernels need and do not find; empty if they will do. Takes what `unroll_pallas` does."""
+    if (backend or jax.default_backend()) not in ("gpu", "tpu"):
+        return f"a GPU or a TPU, not a {jax.default_backend().upper()}"
+    if not isinstance(cell, LSTM | GRU | VanillaRNN):
+        return f"an LSTM, a GRU or a VanillaRNN, not {cell}"
+    if noise is not None:
+        return "a cell with nothing random in it"
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((params, state, xs))}
+    if not dtypes <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)} or len(dtypes) > 1:
+        return f"arrays all of float32 or all of bfloat16, not {', '.join(sorted(map(str, dtypes)))}"
+    if xs.size == 0 or len(xs) == 0:
+        return "at least one step, one sequence and one feature"
+    plan = make_plan(cell, params, state, xs, noise, reverse=False)
+    if any(term.source == VALUE for call in plan.calls for term in call.terms):
+        return f"a step that multiplies its input and h with matrices, and nothing else, which {cell} does not have"
+    kernels = _backend(backend)
+    rows, units = kernels.padded_rows(math.prod(xs.shape[1:-1])), kernels.padded_units(cell.hidden_size)
+    num_gates = steps.split_params(plan, params).b.size // cell.hidden_size
+    if len(xs) * rows * num_gates * units >= LARGEST_ARRAY:
+        return f"fewer than {LARGEST_ARRAY} numbers in the gates of all steps"
+    return kernels.why_not(num_gates, units, 2 if precision else xs.dtype.itemsize)
+
+
+def _backend(backend: str | None) -> ModuleType:
+    """The module with the loop over time; imported when it is needed, as JAX's compilers of kernels come and go."""
+    if (backend or jax.default_backend()) == "gpu":
+        from rnn_jax.pallas import gpu as kernels
+    else:
+        from rnn_jax.pallas import tpu as kernels
+    return kernels
