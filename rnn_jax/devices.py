@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import jax
+import numpy as np
 
 
 def use_every_core() -> None:
@@ -16,20 +17,46 @@ def use_every_core() -> None:
 
 
 def choose_devices(count: int | None, batch_size: int) -> list[Any]:
-    """The devices that share a batch equally.
+    """The devices that share a batch equally, as many of every process.
 
     Args:
-      count: how many; None for as many as can.
+      count: how many in all processes; None for as many as can.
       batch_size: examples in a batch.
 
     Raises:
-      ValueError: for more devices than there are, or a number that does not divide the batch.
+      ValueError: for more devices than there are, or a number that does not divide the batch, or that the processes
+        cannot share.
     """
-    found = jax.devices()
+    processes = jax.process_count()
+    own = [[device for device in jax.devices() if device.process_index == i] for i in range(processes)]
+    most = processes * min(map(len, own))
+    if batch_size % processes:
+        raise ValueError(f"--batch-size {batch_size} cannot be shared equally by {processes} processes")
     if count is None:
-        count = next(n for n in range(len(found), 0, -1) if batch_size % n == 0)
-    if count > len(found):
-        raise ValueError(f"--devices {count} is more than the {len(found)} found")
+        count = next(n for n in range(most, 0, -processes) if batch_size % n == 0)
+    if count > most:
+        raise ValueError(f"--devices {count} is more than the {most} found")
+    if count % processes:
+        raise ValueError(f"--devices {count} cannot be shared equally by {processes} processes")
     if batch_size % count:
         raise ValueError(f"--batch-size {batch_size} cannot be shared equally by --devices {count}")
-    return found[:count]
+    return [device for devices in own for device in devices[: count // processes]]
+
+
+def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """`jax.device_put` of what every process has alike, typed keys included, on devices of all processes."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def place_leaf(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place_leaf(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(place_leaf, tree)
+
+
+def on_one_device(tree: Any) -> Any:
+    """What every device has, as it is on the first of this process's."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

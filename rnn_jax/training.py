@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.base import Array, Params, State, check_size
 from rnn_jax.classifier import Classifier, Metrics, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.devices import place
 
 
 class TrainState(NamedTuple):
@@ -279,14 +280,14 @@ def fit(
     if state.step.ndim:
         take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
     if len(devices) == 1:
-        take_steps, placement = jax.jit(take_steps), devices[0]
+        take_steps, placement = jax.jit(take_steps), SingleDeviceSharding(devices[0])
     else:
         # Everything is on every device; which examples are its own, each knows by its place on the axis.
         mesh = Mesh(np.array(devices), ("batch",))
         take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
         placement = NamedSharding(mesh, P())
-    state, data = jax.device_put((state, data), placement)
-    step = int(state.step.max())
+    state, data = place((state, data), placement)
+    step = int(np.max(np.asarray(state.step)))
     while step < steps:
         goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
         # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.
