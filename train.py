@@ -10,7 +10,8 @@ import zlib
 from rnn_jax.checkpoint import CheckpointError
 from rnn_jax.config import Config, parse
 from rnn_jax.data import DataError, Dataset, load_dataset
-from rnn_jax.devices import choose_devices, use_every_core
+from rnn_jax.data.dataset import num_bytes
+from rnn_jax.devices import choose_data_on, choose_devices, use_every_core
 from rnn_jax.interruption import Interrupted
 from rnn_jax.processes import MeetingError, check_same, first_process_first, is_first, joined, leave
 from rnn_jax.run_folder import RunFolder
@@ -59,11 +60,12 @@ def prepare(config: Config) -> tuple[Dataset, RunFolder | None]:
             data = load_dataset(config.dataset, config.data_dir)
         config.check_data(data)
         devices = choose_devices(config.devices, config.batch_size)
+        data_on = choose_data_on(config.data_on, num_bytes(data.train), config.seeds)
         if config.tensorboard:
             check_tensorboard()
         # What --dataset auto has found is what a resumed run asks for by name.
         config = dataclasses.replace(config, dataset=data.name)
-        check_same(config.decisions(), config.resume, len(devices), zlib.crc32(data.train.labels))
+        check_same(config.decisions(), config.resume, len(devices), data_on, zlib.crc32(data.train.labels.tobytes()))
         return data, RunFolder(config, data) if is_first() else None
     except (DataError, ValueError) as error:
         raise Mistake(str(error)) from error

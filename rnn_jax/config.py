@@ -66,6 +66,13 @@ class Config:
         "there is no accelerator); of several processes, as many of each",
         decides=False,
     )
+    data_on: str = option(
+        "auto",
+        "where the training images lie: on the device, or on the host, which reads batches ahead of it; auto is the "
+        "device if they take no more than a quarter of its memory (of one that does not tell, 1 GiB)",
+        ("auto", "device", "host"),
+        decides=False,
+    )
     coordinator: str | None = option(
         None,
         "HOST:PORT where the first of several processes listens, which train together; each is started with the same "

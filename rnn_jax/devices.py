@@ -1,10 +1,14 @@
 """Which devices share the work."""
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+DATA_SHARE = 0.25  # The fraction of a device's memory that training data may take by default.
+UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not tell, as CPUs
 
 
 def use_every_core() -> None:
@@ -43,13 +47,33 @@ def choose_devices(count: int | None, batch_size: int) -> list[Any]:
     return [device for devices in own for device in devices[: count // processes]]
 
 
+def choose_data_on(asked: str, num_bytes: int, seeds: int) -> Literal["device", "host"]:
+    """Where the training data lie: on every device, or on the host.
+
+    Args:
+      asked: "device", "host", or "auto": on the device if they take at most `DATA_SHARE` of its memory.
+      num_bytes: their size.
+      seeds: how many are trained at once.
+
+    Raises:
+      ValueError: for data on the host and several seeds, each of which has batches of its own.
+    """
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY)
+    fits = num_bytes <= DATA_SHARE * memory
+    if asked == "device" or (asked == "auto" and fits):
+        return "device"
+    if seeds > 1:
+        raise ValueError(f"--seeds {seeds} needs the training images on the device: ask for --data-on device")
+    return "host"
+
+
 def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """`jax.device_put` of what every process has alike, typed keys included, on devices of all processes."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
     def place_leaf(leaf: Any) -> jax.Array:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place_leaf(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])

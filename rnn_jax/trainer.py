@@ -18,7 +18,8 @@ from rnn_jax.checkpoint import Checkpoints, newest_checkpoint
 from rnn_jax.classifier import Classifier, Metrics
 from rnn_jax.config import Config
 from rnn_jax.data import Dataset, Split
-from rnn_jax.devices import choose_devices, on_one_device
+from rnn_jax.data.dataset import num_bytes, pieces
+from rnn_jax.devices import choose_data_on, choose_devices, on_one_device
 from rnn_jax.interruption import Interrupted, stop_requests
 from rnn_jax.predict import predict_probabilities
 from rnn_jax.processes import SharedEnd, agree_to_stop, from_first
@@ -52,11 +53,12 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
       Diverged: when the loss has become nan or infinite; the newest checkpoint is from before.
       CheckpointError: if a checkpoint cannot be written.
       OSError: if something else cannot be written.
-      ValueError: if `config.devices` cannot share the batch.
+      ValueError: if `config.devices` cannot share the batch, or `config.seeds` cannot read the data.
     """
     recipe, classifier = config.training_recipe(len(data.train.labels)), config.build_classifier(data.num_classes)
     optimizer = recipe.optimizer()
     devices = choose_devices(config.devices, config.batch_size)
+    data_on = choose_data_on(config.data_on, num_bytes(data.train), config.seeds)
     # One compilation instead of one for each little operation.
     init = jax.jit(init_states, static_argnums=(0, 1, 3, 4))
     state = init(classifier, optimizer, np.uint32(config.seed), config.seeds, data.train.images.shape[-1])
@@ -71,18 +73,19 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
         batch_size=config.batch_size,
         steps_per_call=STEPS_PER_CALL,
         devices=devices,
+        data_on=data_on,
     )
     if run is None:
         _help(fit_from(from_first(state) if config.resume else state))
         return
 
-    print(describe(config, data, num_params, devices), f"Output: {run.path}", sep="\n", flush=True)
+    print(describe(config, data, num_params, devices, data_on), f"Output: {run.path}", sep="\n", flush=True)
     checkpoints = Checkpoints(run.path / CHECKPOINTS, keep=config.keep_checkpoints, warn=_warn)
     if config.resume:
         state = from_first(checkpoints.restore(state) or state)
         print(f"Resuming after step {_step(state)} of {recipe.steps}", flush=True)
     first_step = step = _step(state)
-    history = run.begin_metrics(first_step)
+    hand_outs, history = fit_from(state), run.begin_metrics(first_step)
     evaluate_params = _evaluation(config, classifier, data.max_pixel)
     began = time.perf_counter()
     try:
@@ -92,7 +95,7 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
             stop_requests(NOTICE) as stop_requested,
             tqdm(total=recipe.steps, initial=first_step, unit=" steps", disable=None) as bar,
         ):
-            for state, metrics in fit_from(state):
+            for state, metrics in hand_outs:
                 previous, step = step, _step(state)
                 due = step == recipe.steps or step // config.checkpoint_every > previous // config.checkpoint_every
                 validation = evaluate_params(state.params, data.validation) if due else None
@@ -154,11 +157,17 @@ def fit_until_diverged(
 
 
 def _evaluation(config: Config, classifier: Classifier, max_pixel: int) -> Callable[[Params, Split], Metrics]:
-    """`evaluate`, compiled, and for each seed where there are several."""
+    """`evaluate`, compiled, of a piece of the split after another, and for each seed where there are several."""
     function = functools.partial(evaluate, classifier, max_pixel=max_pixel)
     function = jax.jit(function if config.seeds == 1 else jax.vmap(function, in_axes=(0, None)))
     # On one device: products of a thousand images are shared by the cores without being told.
-    return lambda params, data: function(on_one_device(params), data)
+
+    def evaluate_pieces(params: Params, data: Split) -> Metrics:
+        metrics = [function(on_one_device(params), piece) for piece in pieces(data)]
+        weights = [len(piece.labels) for piece in pieces(data)]
+        return jax.tree.map(lambda *m: np.average(m, axis=0, weights=weights), *metrics) if metrics[1:] else metrics[0]
+
+    return evaluate_pieces
 
 
 def _reports(config: Config, step: int, metrics: Metrics, validation: Metrics | None) -> list[Report]:
@@ -178,7 +187,8 @@ def _test(
     """Says how good the classifier is, and draws where it is wrong."""
     first = on_one_device(params if config.seeds == 1 else jax.tree.map(lambda leaf: leaf[0], params))
     predict = jax.jit(functools.partial(predict_probabilities, classifier, max_pixel=data.max_pixel))
-    probabilities, labels = np.asarray(predict(first, data.test.images)), data.test.labels
+    probabilities = np.concatenate([predict(first, piece.images) for piece in pieces(data.test)])
+    labels = data.test.labels
     title = f"{_title(config, data)}: test images" + (f", seed {config.seed}" if config.seeds > 1 else "")
     confusion = pictures.confusion_matrix(labels, probabilities.argmax(1), data.num_classes, title)
     _save_picture(run, "confusion_matrix", confusion)

@@ -1,8 +1,9 @@
 """Training as pure functions: a state goes in, the next one comes out; `fit` jits them and counts the steps."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from rnn_jax.base import Array, Params, State, check_size
 from rnn_jax.classifier import Classifier, Metrics, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
-from rnn_jax.devices import place
+from rnn_jax.data.reading import read_ahead
+from rnn_jax.devices import on_one_device, place
 
 
 class TrainState(NamedTuple):
@@ -114,7 +116,7 @@ def train_steps(
     max_steps: int,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Many updates in one call, each on a batch drawn from data that lies on the device.
+    """Many updates in one call, each on a batch drawn from data that lie on the device, or read on the host.
 
     What a step does depends on `state` alone, not on how the steps are cut into calls.
 
@@ -122,7 +124,8 @@ def train_steps(
       classifier: what is trained.
       optimizer: how.
       state: where training is.
-      data: the training images, uint8 [N, rows, columns], and labels [N].
+      data: the training images, uint8 [N, rows, columns], and labels [N]; or the batches of `max_steps` steps, uint8
+        [S, B, rows, columns] and [S, B], of which each device has its share.
       num_steps: int [], how many updates to make, from 1 to `max_steps`; its value may change without recompilation.
       max_pixel: the value of a white pixel.
       batch_size: examples in a batch.
@@ -132,12 +135,14 @@ def train_steps(
     Returns:
       (the state after the updates, its metrics on the batch of the last update).
     """
-    order_key = jax.random.fold_in(state.key, 0)
-    order = example_order(order_key, len(data.labels), state.step * batch_size, max_steps * batch_size)
-    order = order.reshape(max_steps, batch_size)
-    if axis_name is not None:
-        share = batch_size // lax.axis_size(axis_name)
-        order = lax.dynamic_slice_in_dim(order, share * lax.axis_index(axis_name), share, axis=1)
+    if data.labels.ndim == 1:
+        order = example_order(_order_key(state), len(data.labels), state.step * batch_size, max_steps * batch_size)
+        order = order.reshape(max_steps, batch_size)
+        if axis_name is not None:
+            share = batch_size // lax.axis_size(axis_name)
+            order = lax.dynamic_slice_in_dim(order, share * lax.axis_index(axis_name), share, axis=1)
+    else:
+        order = jnp.arange(max_steps)
 
     def batch(i: Array) -> tuple[Array, Array]:
         return rows_in_time(data.images[order[i]], max_pixel), data.labels[order[i]]
@@ -149,6 +154,10 @@ def train_steps(
     xs, labels = batch(num_steps - 1)
     metrics = classification_metrics(classifier.apply(state.params, xs), labels)
     return state, metrics if axis_name is None else lax.pmean(metrics, axis_name)
+
+
+def _order_key(state: TrainState) -> Array:
+    return jax.random.fold_in(state.key, 0)
 
 
 def train_on_stream(
@@ -244,6 +253,7 @@ def fit(
     batch_size: int,
     steps_per_call: int = 50,
     devices: Sequence[Any] | None = None,
+    data_on: Literal["device", "host"] = "device",
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains until `steps` updates have been made, handing out where it is on the way.
 
@@ -251,19 +261,22 @@ def fit(
       classifier: what is trained.
       optimizer: how.
       state: where to begin; of `init_state`, of `init_states` to train many at once, or of an earlier `fit`.
-      data: the training images, uint8 [N, rows, columns], and labels [N]; moved to the device once.
+      data: the training images, uint8 [N, rows, columns], and labels [N].
       max_pixel: the value of a white pixel.
       steps: the number of the last update.
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
-      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the first.
+      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the first. Of
+        several processes each calls this with the same arguments, devices of every process among them.
+      data_on: "device" moves all data there, once; "host" leaves them where they are, and reads batches ahead in the
+        same order. One state at a time can be trained so.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
       end. Where many are trained at once, both lead with their axis.
 
     Raises:
-      ValueError: for a batch that the devices cannot share equally.
+      ValueError: for a batch that the devices cannot share equally; for many states and data on the host.
     """
     devices = devices or jax.devices()[:1]
     if batch_size % len(devices):
@@ -278,18 +291,37 @@ def fit(
         axis_name="batch" if len(devices) > 1 else None,
     )
     if state.step.ndim:
+        if data_on == "host":
+            raise ValueError("data on the host are read for one seed at a time")
         take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
     if len(devices) == 1:
-        take_steps, placement = jax.jit(take_steps), SingleDeviceSharding(devices[0])
+        take_steps, everywhere, shared = jax.jit(take_steps), *2 * [SingleDeviceSharding(devices[0])]
     else:
-        # Everything is on every device; which examples are its own, each knows by its place on the axis.
-        mesh = Mesh(np.array(devices), ("batch",))
-        take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False))
-        placement = NamedSharding(mesh, P())
-    state, data = place((state, data), placement)
+        # The state is on every device. Of data that are there too, each knows its own by its place on the axis.
+        mesh, batch = Mesh(np.array(devices), ("batch",)), P(None, "batch")
+        specs = P(), batch if data_on == "host" else P(), P()
+        take_steps = jax.jit(jax.shard_map(take_steps, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False))
+        everywhere, shared = NamedSharding(mesh, P()), NamedSharding(mesh, batch)
+    state = place(state, everywhere)
     step = int(np.max(np.asarray(state.step)))
-    while step < steps:
-        goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
+    goals = [goal for goal in sorted({1, steps, *range(steps_per_call, steps, steps_per_call)}) if step < goal <= steps]
+    if data_on == "device":
+        supply = itertools.repeat(place(data, everywhere))
+    else:
+        own = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+        share = batch_size // len(devices)
+        supply = read_ahead(
+            data,
+            _order_key(on_one_device(state)),
+            [range(*ends) for ends in itertools.pairwise([step, *goals])],
+            batch_size=batch_size,
+            own=slice(share * own[0], share * (own[-1] + 1)),
+            max_steps=min(steps_per_call, steps),
+            place=lambda batches: jax.tree.map(
+                functools.partial(jax.make_array_from_process_local_data, shared), batches
+            ),
+        )
+    for goal, data in zip(goals, supply, strict=False):
         # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.
         state, metrics = jax.block_until_ready(take_steps(state, data, goal - step))
         step = goal
