@@ -112,6 +112,8 @@ def leave(main: Callable[[], int]) -> NoReturn:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
+        if not _Runtime.held:
+            raise
         traceback.print_exc()
         status = 1
     if _Runtime.held:

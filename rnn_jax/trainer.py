@@ -146,7 +146,8 @@ def fit_until_diverged(
     """
     for next_state, metrics in fit(classifier, optimizer, state, data, **options):
         if not np.isfinite(metrics.loss).all():
-            one_by_one = fit(classifier, optimizer, state, data, **{**options, "steps_per_call": 1})
+            options |= {"steps_per_call": 1, "steps": _step(next_state)}
+            one_by_one = fit(classifier, optimizer, state, data, **options)
             step, loss = next(
                 (_step(state), metrics.loss) for state, metrics in one_by_one if not np.isfinite(metrics.loss).all()
             )
@@ -185,7 +186,9 @@ def _test(
     evaluate_params: Callable[[Params, Split], Metrics],
 ) -> None:
     """Says how good the classifier is, and draws where it is wrong."""
-    first = on_one_device(params if config.seeds == 1 else jax.tree.map(lambda leaf: leaf[0], params))
+    first = on_one_device(params)
+    if config.seeds > 1:
+        first = jax.tree.map(lambda leaf: leaf[0], first)
     predict = jax.jit(functools.partial(predict_probabilities, classifier, max_pixel=data.max_pixel))
     probabilities = np.concatenate([predict(first, piece.images) for piece in pieces(data.test)])
     labels = data.test.labels

@@ -304,7 +304,6 @@ def fit(
         everywhere, shared = NamedSharding(mesh, P()), NamedSharding(mesh, batch)
     state = place(state, everywhere)
     step = int(np.max(np.asarray(state.step)))
-    goals = [goal for goal in sorted({1, steps, *range(steps_per_call, steps, steps_per_call)}) if step < goal <= steps]
     if data_on == "device":
         supply = itertools.repeat(place(data, everywhere))
     else:
@@ -313,7 +312,7 @@ def fit(
         supply = read_ahead(
             data,
             _order_key(on_one_device(state)),
-            [range(*ends) for ends in itertools.pairwise([step, *goals])],
+            [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])],
             batch_size=batch_size,
             own=slice(share * own[0], share * (own[-1] + 1)),
             max_steps=min(steps_per_call, steps),
@@ -321,8 +320,15 @@ def fit(
                 functools.partial(jax.make_array_from_process_local_data, shared), batches
             ),
         )
-    for goal, data in zip(goals, supply, strict=False):
+    for goal, data in zip(_goals(step, steps, steps_per_call), supply, strict=False):
         # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.
         state, metrics = jax.block_until_ready(take_steps(state, data, goal - step))
         step = goal
         yield state, metrics
+
+
+def _goals(step: int, steps: int, steps_per_call: int) -> Iterator[int]:
+    """After which updates `fit` hands out where it is, from update number `step` on."""
+    while step < steps:
+        step = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
+        yield step

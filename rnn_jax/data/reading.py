@@ -68,7 +68,7 @@ def read_ahead(
         rows = stream[start : start + len(steps) * batch_size].reshape(len(steps), batch_size)[:, own]
         window = Split(*(np.zeros((max_steps, *rows.shape[1:], *array.shape[1:]), array.dtype) for array in data))
         for whole, part in zip(data, window, strict=True):
-            np.take(whole, rows, axis=0, out=part[: len(steps)])
+            np.take(whole, rows, axis=0, out=part[: len(steps)], mode="clip")  # the default would copy twice
         return place(window)
 
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=READ_AHEAD)
