@@ -11,6 +11,7 @@ import importlib.util
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -67,6 +68,8 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
         yield
         return
     where = f"--coordinator {coordinator}" if coordinator else "their coordinator"
+    if coordinator and index == 0:
+        _check_port(coordinator)
     runtime = _Runtime(f"not all processes have met at {where} within {CONNECT_TIMEOUT} s: start all with the same one")
     # It would take SIGTERM from us.
     jax.config.update("jax_enable_preemption_service", False)
@@ -79,8 +82,6 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
             initialization_timeout=CONNECT_TIMEOUT,
             heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
         )
-    except RuntimeError as error:
-        raise MeetingError(f"cannot listen at {where}: choose another port") from error
     except ValueError:
         if coordinator:
             raise
@@ -175,6 +176,16 @@ def _may_be_in_cluster() -> bool:
     """Whether to ask JAX, which knows clusters: only where it does not make a lone machine wait."""
     # An interactive shell of SLURM has the variables of all its job's tasks, but is a step of one.
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or importlib.util.find_spec("libtpu") is not None
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises `MeetingError` if this process cannot listen; the runtime, which listens everywhere, might crash."""
+    try:
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        address = ("", int(coordinator.rpartition(":")[2]))
+        socket.create_server(address, family=family, dualstack_ipv6=family == socket.AF_INET6).close()
+    except (OSError, OverflowError) as error:
+        raise MeetingError(f"cannot listen at --coordinator {coordinator}: choose another port") from error
 
 
 @contextlib.contextmanager
