@@ -39,7 +39,13 @@ def free_port():
 def started(count, *argv, setup="", environment=None):
     """Starts the command `count` times, one device for each process but for what `setup` says."""
     port, running = free_port(), []
-    program = f"import sys, train\nfrom rnn_jax import processes\n{setup}\nprocesses.leave(train.main)"
+    program = f"""
+import sys, train
+from rnn_jax import processes, trainer
+trainer._save_picture = lambda *arguments: None  # It would take longer than the training.
+{setup}
+processes.leave(train.main)
+"""
     for i in range(count):
         place = [f"--coordinator=127.0.0.1:{port}", f"--process-count={count}", f"--process-id={i}"]
         command = [sys.executable, "-c", program, *map(str, argv), *(place if environment is None else [])]
@@ -73,9 +79,17 @@ def test_processes_share_stop_die_and_go_on_as_one_would_have(tmp_path, capsys, 
     run, argv = tmp_path / "cut", [*SMALL, "--steps=600", "--resume", "--output-dir"]
     assert run_train(capsys, *argv, tmp_path / "whole", "--devices=1")[0] == 0
 
-    slowly = "from rnn_jax import trainer; import time; fit = trainer.fit_until_diverged\n"
-    slowly += "def slow(*a, **k):\n for x in fit(*a, **k): time.sleep(0.3); yield x\n"
-    slowly += "trainer.fit_until_diverged = slow"
+    slowly = f"""
+import time
+fit = trainer.fit_until_diverged
+def slow(*arguments, **options):
+    for hand_out in fit(*arguments, **options):
+        time.sleep(0.3)
+        yield hand_out
+trainer.fit_until_diverged = slow
+if "--process-id=0" not in sys.argv:
+    sys.argv.append("--output-dir={tmp_path}/elsewhere")  # The others need not see the first one's files.
+"""
     with started(2, *argv, run, setup=slowly) as (first, second):
         read_until(first, "Step 1,")
         for process in (first, second):
@@ -97,6 +111,7 @@ def test_processes_share_stop_die_and_go_on_as_one_would_have(tmp_path, capsys, 
         assert time.monotonic() - killed < 15
     assert [(status, err) for status, _, err in ends] == [(1, LOST)] * 3
     assert 150 <= max(steps_in(run / "checkpoints")) < 600
+    assert not (tmp_path / "elsewhere").exists(), "only the first process writes"
 
     status, out, err = run_train(capsys, "--resume", "--output-dir", run, "--devices=2")
     assert (status, err) == (0, "")

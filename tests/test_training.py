@@ -159,7 +159,7 @@ def test_it_learns(data):
 def test_devices_that_share_a_batch_do_what_one_does(data, num_devices, cell):
     classifier = Classifier(rnn.Recurrent(cell), 3)
     state = init_state(classifier, OPTIMIZER, jax.random.key(0), COLUMNS)
-    options = {"max_pixel": 255, "steps": 5, "batch_size": BATCH, "steps_per_call": 2}
+    options: dict[str, Any] = {"max_pixel": 255, "steps": 5, "batch_size": BATCH, "steps_per_call": 2}
     one, several = (
         list(fit(classifier, OPTIMIZER, state, data, **options, devices=jax.devices()[:n])) for n in (1, num_devices)
     )
