@@ -1,15 +1,19 @@
 """Trains a recurrent network to classify handwritten digits: `python train.py --cell lstm`."""
 
+import contextlib
 import dataclasses
 import os
 import signal
 import sys
+import zlib
 
 from rnn_jax.checkpoint import CheckpointError
-from rnn_jax.config import parse
-from rnn_jax.data import DataError, load_dataset
-from rnn_jax.devices import choose_devices, use_every_core
+from rnn_jax.config import Config, parse
+from rnn_jax.data import DataError, Dataset, load_dataset
+from rnn_jax.data.dataset import num_bytes
+from rnn_jax.devices import choose_data_on, choose_devices, use_every_core
 from rnn_jax.interruption import Interrupted
+from rnn_jax.processes import MeetingError, check_same, first_process_first, is_first, joined, leave
 from rnn_jax.run_folder import RunFolder
 from rnn_jax.tensorboard import check_tensorboard
 from rnn_jax.trainer import Diverged, train
@@ -25,18 +29,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     config = parse()
     try:
-        try:
-            data = load_dataset(config.dataset, config.data_dir)
-            config.check_data(data)
-            choose_devices(config.devices, config.batch_size)  # a mistake is told before anything is written
-            if config.tensorboard:
-                check_tensorboard()
-            # What --dataset auto has found is what a resumed run asks for by name.
-            run = RunFolder(dataclasses.replace(config, dataset=data.name), data)
-        except (DataError, ValueError) as error:
-            return fail(2, str(error))
-        with run:
-            train(config, data, run)
+        with joined(config.coordinator, config.process_count, config.process_id):
+            data, run = prepare(config)
+            with run or contextlib.nullcontext():
+                train(config, data, run)
+    except (Mistake, MeetingError) as mistake:
+        return fail(2, str(mistake))
     except Interrupted as interruption:
         return interruption.status
     except KeyboardInterrupt:
@@ -51,6 +49,28 @@ def main() -> int:
     return 0
 
 
+class Mistake(Exception):
+    """What the user can put right; the message is one line."""
+
+
+def prepare(config: Config) -> tuple[Dataset, RunFolder | None]:
+    """Loads the data and makes the run's folder, in the first process; raises `Mistake` before anything is written."""
+    try:
+        with first_process_first():
+            data = load_dataset(config.dataset, config.data_dir)
+        config.check_data(data)
+        devices = choose_devices(config.devices, config.batch_size)
+        data_on = choose_data_on(config.data_on, num_bytes(data.train), config.seeds)
+        if config.tensorboard:
+            check_tensorboard()
+        # What --dataset auto has found is what a resumed run asks for by name.
+        config = dataclasses.replace(config, dataset=data.name)
+        check_same(config.decisions(), config.resume, len(devices), data_on, zlib.crc32(data.train.labels.tobytes()))
+        return data, RunFolder(config, data) if is_first() else None
+    except (DataError, ValueError) as error:
+        raise Mistake(str(error)) from error
+
+
 def fail(status: int, message: str, *, kind: str = "error: ") -> int:
     """Says in one line why the command ends with this status."""
     print(f"train.py: {kind}{message}", file=sys.stderr)
@@ -59,4 +79,4 @@ def fail(status: int, message: str, *, kind: str = "error: ") -> int:
 
 if __name__ == "__main__":
     use_every_core()
-    sys.exit(main())
+    leave(main)

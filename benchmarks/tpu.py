@@ -175,7 +175,12 @@ def compile_steps(
     with mock.patch.dict(os.environ, NO_TPU):
         devices = topologies.get_topology_desc(platform="tpu", topology_name=f"v5e:{topology}").devices
     classifier, optimizer = Classifier(encoder, num_classes=10), RECIPES["default"].optimizer()
-    sizes = {"max_pixel": 255, "batch_size": batch_size, "max_steps": STEPS_PER_CALL, "model_devices": model_devices}
+    sizes: dict[str, Any] = {
+        "max_pixel": 255,
+        "batch_size": batch_size,
+        "max_steps": STEPS_PER_CALL,
+        "model_devices": model_devices,
+    }
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
         state = jax.eval_shape(lambda: init_state(classifier, optimizer, jax.random.key(0), COLUMNS))
         take_steps, state_places, data_place = jit_train_steps(classifier, optimizer, state, devices, **sizes)

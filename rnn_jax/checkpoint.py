@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -78,7 +79,7 @@ class Checkpoints:
 
         Args:
           step: its number, above all before.
-          state: any pytree of arrays; typed keys may be among them.
+          state: any pytree of arrays, each whole on one device; typed keys may be among them.
           score: the highest is the best; None for a checkpoint that is to be kept as one of the newest only.
 
         Raises:
@@ -87,8 +88,10 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         metrics = {"score": -math.inf if score is None else float(score)}
+        # Of arrays on devices, orbax would expect every process to write a part.
+        on_host = jax.tree.map(np.asarray, without_keys(state))
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(without_keys(state)), metrics=metrics)
+            self._manager.save(step, args=ocp.args.StandardSave(on_host), metrics=metrics)
         except Exception as error:  # Of orbax and tensorstore, which have no class for what can go wrong.
             raise self._error(error) from error
 
@@ -115,8 +118,11 @@ class Checkpoints:
                 ]
             ),
             cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=_this_process(),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
+        self.folder.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(self.folder, options=options)
 
     def _write_checksums(self) -> None:
@@ -175,12 +181,22 @@ def restore(checkpoint: Path, template: Any) -> Any:
 
     if not is_sound(checkpoint):
         raise CheckpointError(f"the checkpoint {checkpoint} is damaged")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as checkpointer:
         try:
             restored = checkpointer.restore(checkpoint.absolute() / ITEM, without_keys(template))
         except Exception as error:  # Of any class, see above.
             raise CheckpointError(f"cannot read the checkpoint {checkpoint}: {_one_line(error)}") from error
-    return jax.tree.map(_with_key, template, restored)
+    return with_keys(template, restored)
+
+
+def _this_process() -> "ocp.options.MultiprocessingOptions":
+    """Tells orbax that this process alone writes and reads, whatever others there are."""
+    import orbax.checkpoint as ocp
+
+    this = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=this, active_processes={this}, barrier_sync_key_prefix=f"process{this}"
+    )
 
 
 def without_keys(state: Any) -> Any:
@@ -188,8 +204,13 @@ def without_keys(state: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
 
 
-def _with_key(leaf: Any, restored: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(restored, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else restored
+def with_keys(template: Any, state: Any) -> Any:
+    """Undoes `without_keys` of a state that is like `template`."""
+    return jax.tree.map(
+        lambda leaf, data: jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data,
+        template,
+        state,
+    )
 
 
 def _is_key(leaf: Any) -> bool:

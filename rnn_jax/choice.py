@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Params, State, draw_noise
-from rnn_jax.cells import GRU, VanillaRNN
+from rnn_jax.cells import GRU
 from rnn_jax.cudnn import why_not_cudnn
 from rnn_jax.devices import default_platform
 from rnn_jax.equations import Precision, offers_equations
@@ -40,9 +40,9 @@ class Rule(NamedTuple):
     because: str
 
 
-def _reads_wide_inputs(cell: Cell, xs: Any) -> bool:
+def _is_gru_with_wide_inputs(cell: Cell, xs: Any) -> bool:
     wide = xs.shape[-1] >= 4 * cell.output_size and math.prod(xs.shape[1:-1]) >= 64
-    return wide and (isinstance(cell, VanillaRNN) or (isinstance(cell, GRU) and cell.reset_after))
+    return wide and isinstance(cell, GRU) and cell.reset_after
 
 
 def _always(cell: Cell, xs: Any) -> bool:
@@ -53,10 +53,10 @@ def _always(cell: Cell, xs: Any) -> bool:
 TABLE = (
     Rule(
         "cpu",
-        _reads_wide_inputs,
+        _is_gru_with_wide_inputs,
         "scan",
-        "with inputs four times as wide as the state, in batches of 64 or more, a training step of this cell takes 0.8 "
-        "to 0.9 of the time of fused (benchmarks/RESULTS.md, 2026-11-23)",
+        "with inputs four times as wide as the state, in batches of 64 or more, a training step of this cell takes 0.7 "
+        "of the memory of fused, and no more time (benchmarks/RESULTS.md, 2026-11-23)",
     ),
     Rule(
         "cpu",

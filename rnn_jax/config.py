@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,25 @@ class Config:
     devices: int | None = option(
         None,
         "devices that share each batch; default: as many of those found as can share it equally (all CPU cores, where "
-        "there is no accelerator)",
+        "there is no accelerator); of several processes, as many of each",
         decides=False,
+    )
+    data_on: str = option(
+        "auto",
+        "where the training images lie: on the device, or on the host, which reads batches ahead of it; auto is the "
+        "device if they take no more than a quarter of its memory (of one that does not tell, 1 GiB)",
+        ("auto", "device", "host"),
+        decides=False,
+    )
+    coordinator: str | None = option(
+        None,
+        "HOST:PORT where the first of several processes listens, which train together; each is started with the same "
+        "flags but for --process-id; default: as Cloud TPU or SLURM has it, else this process is the only one",
+        decides=False,
+    )
+    process_count: int | None = option(None, "how many processes meet at --coordinator", decides=False)
+    process_id: int | None = option(
+        None, "which of them this is, from 0; process 0 alone writes and prints", decides=False
     )
     seed: int = option(0, "of everything random in the run")
     seeds: int = option(1, "train so many at once, from --seed upwards, and report their mean and standard deviation")
@@ -101,6 +119,7 @@ class Config:
             "batch_size",
             "steps",
             "devices",
+            "process_count",
             "seeds",
             "checkpoint_every",
             "keep_checkpoints",
@@ -114,6 +133,12 @@ class Config:
             raise ValueError(f"--learning-rate must be positive and below 1e30, not {self.learning_rate}")
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise ValueError(f"--momentum must be at least 0 and below 1, not {self.momentum}")
+        if len({value is None for value in (self.coordinator, self.process_count, self.process_id)}) > 1:
+            raise ValueError("--coordinator, --process-count and --process-id go together: give all three, or none")
+        if self.coordinator is not None and not re.fullmatch(r".+:\d{1,5}", self.coordinator):
+            raise ValueError(f"--coordinator must be HOST:PORT, not {self.coordinator!r}")
+        if self.process_id is not None and not 0 <= self.process_id < (self.process_count or 0):
+            raise ValueError(f"--process-id must be from 0 to {(self.process_count or 0) - 1}, not {self.process_id}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"--seed must be from 0 to {2**32 - 1}, not {self.seed}")
         if self.seed + self.seeds > 2**32:
@@ -162,10 +187,15 @@ class Config:
         return Classifier(encoder, num_classes, readout=recipe.readout, head=recipe.head)
 
     def to_json(self) -> str:
-        """The configuration as `read_config` reads it: all but where the run lies, and whether it was resumed."""
+        """The configuration as `read_config` reads it: all but where it runs, and whether it was resumed."""
         values = dataclasses.asdict(self)
-        del values["output_dir"], values["resume"]
+        for name in ("output_dir", "resume", "coordinator", "process_count", "process_id"):
+            del values[name]
         return json.dumps(values, indent=2, default=str) + "\n"
+
+    def decisions(self) -> list[Any]:
+        """The values of all that has a part in what is computed."""
+        return [getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["decides"]]
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:

@@ -1,9 +1,14 @@
 """Which platform there is, and which devices share the work."""
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+
+DATA_SHARE = 0.25  # The fraction of a device's memory that training data may take by default.
+UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not tell, as CPUs
 
 
 def use_every_core() -> None:
@@ -24,20 +29,74 @@ def default_platform() -> str:
 
 
 def choose_devices(count: int | None, batch_size: int) -> list[Any]:
-    """The devices that share a batch equally.
+    """The devices that share a batch equally, as many of every process.
 
     Args:
-      count: how many; None for as many as can.
+      count: how many in all processes; None for as many as can.
       batch_size: examples in a batch.
 
     Raises:
-      ValueError: for more devices than there are, or a number that does not divide the batch.
+      ValueError: for more devices than there are, or a number that does not divide the batch, or that the processes
+        cannot share.
     """
-    found = jax.devices()
+    processes = jax.process_count()
+    own = [[device for device in jax.devices() if device.process_index == i] for i in range(processes)]
+    most = processes * min(map(len, own))
+    if batch_size % processes:
+        raise ValueError(f"--batch-size {batch_size} cannot be shared equally by {processes} processes")
     if count is None:
-        count = next(n for n in range(len(found), 0, -1) if batch_size % n == 0)
-    if count > len(found):
-        raise ValueError(f"--devices {count} is more than the {len(found)} found")
+        count = next(n for n in range(most, 0, -processes) if batch_size % n == 0)
+    if count > most:
+        raise ValueError(f"--devices {count} is more than the {most} found")
+    if count % processes:
+        raise ValueError(f"--devices {count} cannot be shared equally by {processes} processes")
     if batch_size % count:
         raise ValueError(f"--batch-size {batch_size} cannot be shared equally by --devices {count}")
-    return found[:count]
+    return [device for devices in own for device in devices[: count // processes]]
+
+
+def choose_data_on(asked: str, num_bytes: int, seeds: int) -> Literal["device", "host"]:
+    """Where the training data lie: on every device, or on the host.
+
+    Args:
+      asked: "device", "host", or "auto": on the device if they take at most `DATA_SHARE` of its memory.
+      num_bytes: their size.
+      seeds: how many are trained at once.
+
+    Raises:
+      ValueError: for data on the host and several seeds, each of which has batches of its own.
+    """
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY)
+    fits = num_bytes <= DATA_SHARE * memory
+    if asked == "device" or (asked == "auto" and fits):
+        return "device"
+    if seeds > 1:
+        raise ValueError(f"--seeds {seeds} needs the training images on the device: ask for --data-on device")
+    return "host"
+
+
+def place(tree: Any, shardings: Any) -> Any:
+    """`jax.device_put` of what every process has alike, typed keys included, on devices of all processes.
+
+    Args:
+      tree: a pytree of arrays.
+      shardings: one for all, or a pytree of one for each.
+    """
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+
+    def place_leaf(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = place_leaf(jax.random.key_data(leaf), sharding)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    if isinstance(shardings, jax.sharding.Sharding):
+        return jax.tree.map(lambda leaf: place_leaf(leaf, shardings), tree)
+    return jax.tree.map(place_leaf, tree, shardings)
+
+
+def on_one_device(tree: Any) -> Any:
+    """What every device has, as it is on the first of this process's."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

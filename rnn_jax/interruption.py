@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from rnn_jax.processes import SharedEnd
 
-class Interrupted(Exception):
+
+class Interrupted(SharedEnd):
     """Training has stopped because a signal asked for it.
 
     Attributes:

@@ -46,7 +46,7 @@ def accuracy_text(accuracies: Sequence[float]) -> str:
     )
 
 
-def describe(config: Config, data: Dataset, num_params: int, devices: Sequence[Any]) -> str:
+def describe(config: Config, data: Dataset, num_params: int, devices: Sequence[Any], data_on: str) -> str:
     """What is about to be trained on what, and where."""
     rows, columns = data.train.images.shape[1:]
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
@@ -56,4 +56,5 @@ def describe(config: Config, data: Dataset, num_params: int, devices: Sequence[A
         f"Model: {config.layers} x {config.build_cell()}{', both ways' if config.bidirectional else ''}, "
         f"{num_params:,} parameters\n"
         f"Recipe: {config.recipe}, {seeds}, on {len(devices)} x {devices[0].device_kind}"
+        f"{', with the training images on the host' if data_on == 'host' else ''}"
     )

@@ -18,9 +18,11 @@ from rnn_jax.checkpoint import Checkpoints, newest_checkpoint
 from rnn_jax.classifier import Classifier, Metrics
 from rnn_jax.config import Config
 from rnn_jax.data import Dataset, Split
-from rnn_jax.devices import choose_devices
+from rnn_jax.data.dataset import num_bytes, pieces
+from rnn_jax.devices import choose_data_on, choose_devices, on_one_device
 from rnn_jax.interruption import Interrupted, stop_requests
 from rnn_jax.predict import predict_probabilities
+from rnn_jax.processes import SharedEnd, agree_to_stop, from_first
 from rnn_jax.reporting import accuracy_text, data_label, describe, step_line
 from rnn_jax.run_folder import CHECKPOINTS, TENSORBOARD, Report, RunFolder
 from rnn_jax.tensorboard import event_writer
@@ -31,60 +33,66 @@ if TYPE_CHECKING:
 
 REPORT_EVERY = 200  # steps
 STEPS_PER_CALL = 50  # so often moves the progress bar; REPORT_EVERY is a multiple of it
+NOTICE = "saving after the current steps; Ctrl-C stops at once"
 
 
-class Diverged(Exception):
+class Diverged(SharedEnd):
     """The loss is no longer finite; the message is one line that names the step."""
 
 
-def train(config: Config, data: Dataset, run: RunFolder) -> None:
+def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
     """Trains, reports on the way, and tests at the end. A run that is resumed goes on from its newest checkpoint.
 
     Args:
       config: what to train, and how.
       data: on what.
-      run: the folder for everything that is kept.
+      run: the folder for everything that is kept; None in a process that only helps the first one.
 
     Raises:
       Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
       Diverged: when the loss has become nan or infinite; the newest checkpoint is from before.
       CheckpointError: if a checkpoint cannot be written.
       OSError: if something else cannot be written.
-      ValueError: if `config.devices` cannot share the batch.
+      ValueError: if `config.devices` cannot share the batch, or `config.seeds` cannot read the data.
     """
     recipe, classifier = config.training_recipe(len(data.train.labels)), config.build_classifier(data.num_classes)
     optimizer = recipe.optimizer()
     devices = choose_devices(config.devices, config.batch_size)
+    data_on = choose_data_on(config.data_on, num_bytes(data.train), config.seeds)
     # One compilation instead of one for each little operation.
     init = jax.jit(init_states, static_argnums=(0, 1, 3, 4))
     state = init(classifier, optimizer, np.uint32(config.seed), config.seeds, data.train.images.shape[-1])
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds
-    print(describe(config, data, num_params, devices), f"Output: {run.path}", sep="\n", flush=True)
-
-    checkpoints = Checkpoints(run.path / CHECKPOINTS, keep=config.keep_checkpoints, warn=_warn)
-    if config.resume:
-        state = checkpoints.restore(state) or state
-        print(f"Resuming after step {_step(state)} of {recipe.steps}", flush=True)
-    first_step = step = _step(state)
-    history = run.begin_metrics(first_step)
-    evaluate_params = _evaluation(config, classifier, data.max_pixel)
-    hand_outs = fit_until_diverged(
+    fit_from = functools.partial(
+        fit_until_diverged,
         classifier,
         optimizer,
-        state,
-        data.train,
+        data=data.train,
         max_pixel=data.max_pixel,
         steps=recipe.steps,
         batch_size=config.batch_size,
         steps_per_call=STEPS_PER_CALL,
         devices=devices,
+        data_on=data_on,
     )
+    if run is None:
+        _help(fit_from(from_first(state) if config.resume else state))
+        return
+
+    print(describe(config, data, num_params, devices, data_on), f"Output: {run.path}", sep="\n", flush=True)
+    checkpoints = Checkpoints(run.path / CHECKPOINTS, keep=config.keep_checkpoints, warn=_warn)
+    if config.resume:
+        state = from_first(checkpoints.restore(state) or state)
+        print(f"Resuming after step {_step(state)} of {recipe.steps}", flush=True)
+    first_step = step = _step(state)
+    hand_outs, history = fit_from(state), run.begin_metrics(first_step)
+    evaluate_params = _evaluation(config, classifier, data.max_pixel)
     began = time.perf_counter()
     try:
         with (
             checkpoints,
             event_writer(run.path / TENSORBOARD if config.tensorboard else None, first_step) as write_events,
-            stop_requests("saving after the current steps; Ctrl-C stops at once") as stop_requested,
+            stop_requests(NOTICE) as stop_requested,
             tqdm(total=recipe.steps, initial=first_step, unit=" steps", disable=None) as bar,
         ):
             for state, metrics in hand_outs:
@@ -100,10 +108,10 @@ def train(config: Config, data: Dataset, run: RunFolder) -> None:
                     with bar.external_write_mode():
                         print(step_line(reports) + data_label(data.name), flush=True)
                 if validation is not None:
-                    checkpoints.save(step, state, float(np.mean(validation.accuracy)))
-                if stop := stop_requested():
+                    checkpoints.save(step, on_one_device(state), float(np.mean(validation.accuracy)))
+                if stop := agree_to_stop(stop_requested()):
                     if validation is None:
-                        checkpoints.save(step, state)
+                        checkpoints.save(step, on_one_device(state))
                     checkpoints.wait()
                     resume = f"go on with python train.py --resume --output-dir {run.path}"
                     print(f"{stop.name}: saved step {step} in {checkpoints.folder}: {resume}", file=sys.stderr)
@@ -119,6 +127,14 @@ def train(config: Config, data: Dataset, run: RunFolder) -> None:
     _test(config, data, run, classifier, state.params, evaluate_params)
 
 
+def _help(hand_outs: Iterator[tuple[TrainState, Metrics]]) -> None:
+    """Takes part in the steps of the first process, and ends as it does."""
+    with stop_requests(NOTICE) as stop_requested:
+        for _ in hand_outs:
+            if stop := agree_to_stop(stop_requested()):
+                raise Interrupted(stop)
+
+
 def fit_until_diverged(
     classifier: Classifier, optimizer: optax.GradientTransformation, state: TrainState, data: Split, **options: Any
 ) -> Iterator[tuple[TrainState, Metrics]]:
@@ -130,7 +146,8 @@ def fit_until_diverged(
     """
     for next_state, metrics in fit(classifier, optimizer, state, data, **options):
         if not np.isfinite(metrics.loss).all():
-            one_by_one = fit(classifier, optimizer, state, data, **{**options, "steps_per_call": 1})
+            options |= {"steps_per_call": 1, "steps": _step(next_state)}
+            one_by_one = fit(classifier, optimizer, state, data, **options)
             step, loss = next(
                 (_step(state), metrics.loss) for state, metrics in one_by_one if not np.isfinite(metrics.loss).all()
             )
@@ -141,15 +158,17 @@ def fit_until_diverged(
 
 
 def _evaluation(config: Config, classifier: Classifier, max_pixel: int) -> Callable[[Params, Split], Metrics]:
-    """`evaluate`, compiled, and for each seed where there are several."""
+    """`evaluate`, compiled, of a piece of the split after another, and for each seed where there are several."""
     function = functools.partial(evaluate, classifier, max_pixel=max_pixel)
     function = jax.jit(function if config.seeds == 1 else jax.vmap(function, in_axes=(0, None)))
-    return lambda params, data: function(_on_one_device(params), data)
+    # On one device: products of a thousand images are shared by the cores without being told.
 
+    def evaluate_pieces(params: Params, data: Split) -> Metrics:
+        metrics = [function(on_one_device(params), piece) for piece in pieces(data)]
+        weights = [len(piece.labels) for piece in pieces(data)]
+        return jax.tree.map(lambda *m: np.average(m, axis=0, weights=weights), *metrics) if metrics[1:] else metrics[0]
 
-def _on_one_device(params: Params) -> Params:
-    """What every device has: products of a thousand images are shared by the cores without being told."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0), params)
+    return evaluate_pieces
 
 
 def _reports(config: Config, step: int, metrics: Metrics, validation: Metrics | None) -> list[Report]:
@@ -167,9 +186,12 @@ def _test(
     evaluate_params: Callable[[Params, Split], Metrics],
 ) -> None:
     """Says how good the classifier is, and draws where it is wrong."""
-    first = _on_one_device(params if config.seeds == 1 else jax.tree.map(lambda leaf: leaf[0], params))
+    first = on_one_device(params)
+    if config.seeds > 1:
+        first = jax.tree.map(lambda leaf: leaf[0], first)
     predict = jax.jit(functools.partial(predict_probabilities, classifier, max_pixel=data.max_pixel))
-    probabilities, labels = np.asarray(predict(first, data.test.images)), data.test.labels
+    probabilities = np.concatenate([predict(first, piece.images) for piece in pieces(data.test)])
+    labels = data.test.labels
     title = f"{_title(config, data)}: test images" + (f", seed {config.seed}" if config.seeds > 1 else "")
     confusion = pictures.confusion_matrix(labels, probabilities.argmax(1), data.num_classes, title)
     _save_picture(run, "confusion_matrix", confusion)
@@ -196,7 +218,7 @@ def _advance(bar: tqdm, steps: int, examples_per_step: int) -> None:
 
 
 def _step(state: TrainState) -> int:
-    return int(state.step.max())
+    return int(np.max(np.asarray(state.step)))
 
 
 def _warn(message: str) -> None:

@@ -1,11 +1,13 @@
 """Training as pure functions: a state goes in, the next one comes out; `fit` jits them and counts the steps."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import NamedSharding, Sharding, SingleDeviceSharding
@@ -15,6 +17,8 @@ from rnn_jax.base import Array, Params, State, check_size
 from rnn_jax.classifier import Classifier, Metrics, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.data.reading import read_ahead
+from rnn_jax.devices import on_one_device, place
 from rnn_jax.sharding import BATCH, make_mesh, shardings
 
 
@@ -113,7 +117,7 @@ def train_steps(
     max_steps: int,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Many updates in one call, each on a batch drawn from data that lies on the device.
+    """Many updates in one call, each on a batch drawn from data that lie on the device, or read on the host.
 
     What a step does depends on `state` alone, not on how the steps are cut into calls.
 
@@ -121,7 +125,8 @@ def train_steps(
       classifier: what is trained.
       optimizer: how.
       state: where training is.
-      data: the training images, uint8 [N, rows, columns], and labels [N].
+      data: the training images, uint8 [N, rows, columns], and labels [N]; or the batches of `max_steps` steps, uint8
+        [S, B, rows, columns] and [S, B], of which each device has its share.
       num_steps: int [], how many updates to make, from 1 to `max_steps`; its value may change without recompilation.
       max_pixel: the value of a white pixel.
       batch_size: examples in a batch.
@@ -131,12 +136,14 @@ def train_steps(
     Returns:
       (the state after the updates, its metrics on the batch of the last update).
     """
-    order_key = jax.random.fold_in(state.key, 0)
-    order = example_order(order_key, len(data.labels), state.step * batch_size, max_steps * batch_size)
-    order = order.reshape(max_steps, batch_size)
-    if axis_name is not None:
-        share = batch_size // lax.axis_size(axis_name)
-        order = lax.dynamic_slice_in_dim(order, share * lax.axis_index(axis_name), share, axis=1)
+    if data.labels.ndim == 1:
+        order = example_order(_order_key(state), len(data.labels), state.step * batch_size, max_steps * batch_size)
+        order = order.reshape(max_steps, batch_size)
+        if axis_name is not None:
+            share = batch_size // lax.axis_size(axis_name)
+            order = lax.dynamic_slice_in_dim(order, share * lax.axis_index(axis_name), share, axis=1)
+    else:
+        order = jnp.arange(max_steps)
 
     def batch(i: Array) -> tuple[Array, Array]:
         return rows_in_time(data.images[order[i]], max_pixel), data.labels[order[i]]
@@ -148,6 +155,10 @@ def train_steps(
     xs, labels = batch(num_steps - 1)
     metrics = classification_metrics(classifier.apply(state.params, xs), labels)
     return state, metrics if axis_name is None else lax.pmean(metrics, axis_name)
+
+
+def _order_key(state: TrainState) -> Array:
+    return jax.random.fold_in(state.key, 0)
 
 
 def train_on_stream(
@@ -242,6 +253,7 @@ def jit_train_steps(
     batch_size: int,
     max_steps: int,
     model_devices: int = 1,
+    data_on: Literal["device", "host"] = "device",
 ) -> tuple[Any, Any, Sharding]:
     """`train_steps`, jitted for devices that share the work; they may be those of a machine that is not here.
 
@@ -255,13 +267,14 @@ def jit_train_steps(
       max_steps: the most updates that one call makes.
       model_devices: how many devices share each matrix, see `sharding`; each such group takes an equal share of every
         batch.
+      data_on: "device" for data that are on every device, "host" for batches of which each has its share.
 
     Returns:
       (a jitted function of state, data and the number of steps, where to put the state, where to put the data).
 
     Raises:
-      ValueError: for devices that cannot be grouped, a batch that they cannot share equally, or many states whose
-        matrices are to be shared.
+      ValueError: for devices that cannot be grouped, or a batch that they cannot share equally; for many states or
+        devices that share matrices, with data on the host; for many states and devices that share matrices.
     """
     mesh = make_mesh(devices, model_devices)
     num_groups = mesh.shape[BATCH]
@@ -277,18 +290,29 @@ def jit_train_steps(
         max_steps=max_steps,
         axis_name=BATCH if num_groups > 1 else None,
     )
+    if data_on == "host" and model_devices > 1:
+        raise ValueError("devices that share matrices need the data on the device")
     if state.step.ndim:
-        if model_devices > 1:
-            raise ValueError("devices share the matrices of one state at a time")
+        if data_on == "host" or model_devices > 1:
+            raise ValueError("many states at a time need the data on the device, and no devices that share matrices")
         take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
     if len(devices) == 1:
         on_it = SingleDeviceSharding(devices[0])
         return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it
-    everywhere, state_shardings = NamedSharding(mesh, P()), shardings(state, mesh)
-    # All examples are on every device; which are its own, each knows by its place on the axis of the batch. What the
-    # devices on the other axis send each other is XLA's to decide.
-    take_steps = jax.shard_map(take_steps, mesh=mesh, axis_names={BATCH}, in_specs=P(), out_specs=P(), check_vma=False)
-    return jax.jit(take_steps, out_shardings=(state_shardings, everywhere)), state_shardings, everywhere
+    # All examples are on every device, which knows its own by its place on the axis of the batch; or each has its own
+    # alone. What the devices on the other axis send each other is XLA's to decide.
+    data_spec = P() if data_on == "device" else P(None, BATCH)
+    take_steps = jax.shard_map(
+        take_steps,
+        mesh=mesh,
+        axis_names={BATCH},
+        in_specs=(P(), data_spec, P()),
+        out_specs=P(),
+        check_vma=False,
+    )
+    state_shardings = shardings(state, mesh)
+    out_shardings = state_shardings, NamedSharding(mesh, P())
+    return jax.jit(take_steps, out_shardings=out_shardings), state_shardings, NamedSharding(mesh, data_spec)
 
 
 def fit(
@@ -303,6 +327,7 @@ def fit(
     steps_per_call: int = 50,
     devices: Sequence[Any] | None = None,
     model_devices: int = 1,
+    data_on: Literal["device", "host"] = "device",
 ) -> Iterator[tuple[TrainState, Metrics]]:
     """Trains until `steps` updates have been made, handing out where it is on the way.
 
@@ -310,37 +335,63 @@ def fit(
       classifier: what is trained.
       optimizer: how.
       state: where to begin; of `init_state`, of `init_states` to train many at once, or of an earlier `fit`.
-      data: the training images, uint8 [N, rows, columns], and labels [N]; moved to the device once.
+      data: the training images, uint8 [N, rows, columns], and labels [N].
       max_pixel: the value of a white pixel.
       steps: the number of the last update.
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
-      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the first.
+      devices: of `jax.devices()`, what to train on; each takes an equal share of every batch. None for the first. Of
+        several processes each calls this with the same arguments, devices of every process among them.
       model_devices: how many of them share each matrix instead, see `sharding`.
+      data_on: "device" moves all data there, once; "host" leaves them where they are, and reads batches ahead in the
+        same order. One state at a time can be trained so, and no device may share matrices.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
       end. Where many are trained at once, both lead with their axis.
 
     Raises:
-      ValueError: for devices that cannot be grouped, a batch that they cannot share equally, or many states whose
-        matrices are to be shared.
+      ValueError: as `jit_train_steps` does.
     """
+    devices = devices or jax.devices()[:1]
     take_steps, state_placement, data_placement = jit_train_steps(
         classifier,
         optimizer,
         state,
-        devices or jax.devices()[:1],
+        devices,
         max_pixel=max_pixel,
         batch_size=batch_size,
         max_steps=min(steps_per_call, steps),
         model_devices=model_devices,
+        data_on=data_on,
     )
-    state, data = jax.device_put(state, state_placement), jax.device_put(data, data_placement)
-    step = int(state.step.max())
-    while step < steps:
-        goal = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
+    state = place(state, state_placement)
+    step = int(np.max(np.asarray(state.step)))
+    if data_on == "device":
+        supply = itertools.repeat(place(data, data_placement))
+    else:
+        own = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
+        share = batch_size // len(devices)
+        supply = read_ahead(
+            data,
+            _order_key(on_one_device(state)),
+            [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])],
+            batch_size=batch_size,
+            own=slice(share * own[0], share * (own[-1] + 1)),
+            max_steps=min(steps_per_call, steps),
+            place=lambda batches: jax.tree.map(
+                functools.partial(jax.make_array_from_process_local_data, data_placement), batches
+            ),
+        )
+    for goal, data in zip(_goals(step, steps, steps_per_call), supply, strict=False):
         # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.
         state, metrics = jax.block_until_ready(take_steps(state, data, goal - step))
         step = goal
         yield state, metrics
+
+
+def _goals(step: int, steps: int, steps_per_call: int) -> Iterator[int]:
+    """After which updates `fit` hands out where it is, from update number `step` on."""
+    while step < steps:
+        step = 1 if step == 0 else min((step // steps_per_call + 1) * steps_per_call, steps)
+        yield step

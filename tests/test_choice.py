@@ -29,7 +29,7 @@ def implementation_of(cell, batch_size):
         (rnn.GRU(1), 63, "fused"),
         (rnn.GRU(1), 64, "scan"),
         (rnn.GRU(2), 64, "fused"),
-        (rnn.VanillaRNN(1), 64, "scan"),
+        (rnn.VanillaRNN(1), 64, "fused"),
         (rnn.GRU(1, reset_after=False), 64, "fused"),
         (rnn.zoneout(rnn.GRU(1), h=0.1), 64, "fused"),
     ],

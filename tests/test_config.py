@@ -27,7 +27,8 @@ def test_every_flag_sets_its_field(tmp_path):
     argv = (
         "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
-        "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume"
+        "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
+        "--data-on host --coordinator node:1234 --process-count 2 --process-id 1"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -51,6 +52,10 @@ def test_every_flag_sets_its_field(tmp_path):
         keep_checkpoints=1,
         tensorboard=True,
         resume=True,
+        data_on="host",
+        coordinator="node:1234",
+        process_count=2,
+        process_id=1,
     )
     assert all(getattr(config, field.name) != field.default for field in dataclasses.fields(Config))
 
@@ -77,6 +82,11 @@ def test_every_flag_sets_its_field(tmp_path):
         ("--seeds 0", "--seeds must be a positive whole number, not 0"),
         ("--checkpoint-every 0", "--checkpoint-every must be a positive whole number, not 0"),
         ("--keep-checkpoints 0", "--keep-checkpoints must be a positive whole number, not 0"),
+        ("--data-on disk", "--data-on must be one of auto, device, host, not 'disk'"),
+        ("--process-count 2", "--coordinator, --process-count and --process-id go together: give all three, or none"),
+        ("--coordinator node --process-count 2 --process-id 0", "--coordinator must be HOST:PORT, not 'node'"),
+        ("--coordinator node:1 --process-count 2 --process-id 2", "--process-id must be from 0 to 1, not 2"),
+        ("--coordinator node:1 --process-count 0 --process-id 0", "--process-count must be a positive whole number"),
         ("--config nowhere.json", "cannot read nowhere.json: No such file or directory"),
         ("--hiden-size 3", "unknown argument --hiden-size, did you mean --hidden-size?"),
         ("--hidden 3", "unknown argument --hidden"),

@@ -211,7 +211,7 @@ def test_it_is_one_kernel_each_way(backend, cell, dtype):
         return unroll_pallas(cell, params, state, xs, None, valid, False, backend=backend)
 
     def gradients(params, state, xs, valid):
-        return value_and_gradients(lambda *args: run(*args, valid), params, state, xs)
+        return value_and_gradients(lambda params, state, xs: run(params, state, xs, valid), params, state, xs)
 
     assert count_kernels(run, backend, *args, valid) == 1
     assert count_kernels(gradients, backend, *args, valid) == 2

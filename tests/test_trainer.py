@@ -24,6 +24,7 @@ from rnn_jax import trainer
 from rnn_jax.checkpoint import steps_in
 from rnn_jax.classifier import Classifier
 from rnn_jax.data import Split
+from rnn_jax.run_folder import read_metrics
 from rnn_jax.trainer import Diverged, fit_until_diverged
 from rnn_jax.training import fit, init_state, init_states
 
@@ -167,6 +168,24 @@ def test_a_damaged_newest_checkpoint_costs_a_warning_and_a_few_steps(tmp_path, c
     assert "Resuming after step 100 of 150" in out
     assert re.fullmatch(r"train.py: warning: the checkpoint of step 150 is damaged and passed over; .*\n", err)
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path, capsys, monkeypatch):
+    """And so it is where the other images are classified piece by piece."""
+    train_digits(capsys, tmp_path / "whole", "--steps=150")
+    monkeypatch.setattr("rnn_jax.data.dataset.PIECE", 50 * (8 * 8 + 4))
+    status, out, _ = train_digits(capsys, tmp_path / "cut", "--steps=150", "--data-on=host")
+    assert status == 0
+    assert ", with the training images on the host\n" in out
+    (tmp_path / "cut" / "checkpoints" / "150").rename(tmp_path / "aside")
+    status, out, _ = run_train(capsys, "--resume", "--output-dir", tmp_path / "cut")
+    assert "Resuming after step 100 of 150" in out
+    actual, expected = (read_metrics(tmp_path / name / "metrics.csv") for name in ("cut", "whole"))
+    assert [report[:4] for report in actual] == [report[:4] for report in expected]
+    np.testing.assert_allclose(np.array(actual, float), np.array(expected, float), rtol=1e-6)
+    for a, e in zip(final_params(tmp_path / "cut"), final_params(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(a, e)
 
 
 # --- faults ---

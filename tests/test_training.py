@@ -2,6 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,9 +21,11 @@ import rnn_jax as rnn
 from rnn_jax.classifier import Classifier, classification_metrics
 from rnn_jax.data import Split
 from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.data.reading import read_ahead
 from rnn_jax.recipes import RECIPES
 from rnn_jax.training import evaluate, fit, init_state, train_on_stream, train_step
 
+ROOT = Path(__file__).resolve().parents[1]
 CLASSIFIER = Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3)
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 N, ROWS, COLUMNS, BATCH = 20, 4, 5, 6
@@ -153,7 +159,7 @@ def test_it_learns(data):
 def test_devices_that_share_a_batch_do_what_one_does(data, num_devices, cell):
     classifier = Classifier(rnn.Recurrent(cell), 3)
     state = init_state(classifier, OPTIMIZER, jax.random.key(0), COLUMNS)
-    options = {"max_pixel": 255, "steps": 5, "batch_size": BATCH, "steps_per_call": 2}
+    options: dict[str, Any] = {"max_pixel": 255, "steps": 5, "batch_size": BATCH, "steps_per_call": 2}
     one, several = (
         list(fit(classifier, OPTIMIZER, state, data, **options, devices=jax.devices()[:n])) for n in (1, num_devices)
     )
@@ -173,6 +179,54 @@ def test_devices_drop_different_things(data):
 def test_a_batch_that_devices_cannot_share_is_refused(data):
     with pytest.raises(ValueError, match="a batch of 6 cannot be shared equally by 4 devices"):
         train(first_state(), data, devices=jax.devices()[:4])
+
+
+# --- data on the host ---
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 3])
+def test_data_on_the_host_change_no_bit(data, num_devices):
+    options = {"steps": 33, "steps_per_call": 4, "devices": jax.devices()[:num_devices]}
+    on_device = train(first_state(), data, **options)
+    on_host = train(first_state(), data, **options, data_on="host")
+    resumed = train(on_host[3][0], data, **options, data_on="host")
+    for actual, expected in zip((*on_host, *resumed), (*on_device, *on_device[4:]), strict=True):
+        assert int(actual[0].step) == int(expected[0].step)
+        assert_close((actual[0].params, actual[1]), (expected[0].params, expected[1]), atol=0, rtol=0)
+
+
+@given(first=st.integers(0, 30), lengths=st.lists(st.integers(1, 5), min_size=1, max_size=6), own=st.sampled_from("ab"))
+def test_what_is_read_ahead_is_the_stream(data, first, lengths, own):
+    own = slice(0, 4) if own == "a" else slice(4, 6)
+    calls = [range(*ends) for ends in itertools.pairwise(itertools.accumulate([first, *lengths]))]
+    key = jax.random.key(1)
+    read = list(read_ahead(data, key, calls, batch_size=BATCH, own=own, max_steps=5, place=lambda split: split))
+    assert len(read) == len(calls)
+    for steps, split in zip(calls, read, strict=True):
+        order = np.asarray(order_window(key, N, steps.start * BATCH, 5 * BATCH)).reshape(5, BATCH)[: len(steps), own]
+        np.testing.assert_array_equal(split.images[: len(steps)], data.images[order])
+        np.testing.assert_array_equal(split.labels[: len(steps)], data.labels[order])
+        assert not split.images[len(steps) :].any()
+
+
+def test_a_reader_of_the_host_may_leave_early():
+    program = """
+import jax, numpy as np, optax, rnn_jax as rnn
+from rnn_jax.classifier import Classifier
+from rnn_jax.data import Split
+from rnn_jax.training import fit, init_state
+data = Split(np.zeros((20, 4, 5), np.uint8), np.zeros(20, np.int32))
+classifier, optimizer = Classifier(rnn.GRU(3), 3), optax.sgd(0.1)
+state = init_state(classifier, optimizer, jax.random.key(0), 5)
+next(fit(classifier, optimizer, state, data, max_pixel=255, steps=1000, batch_size=5, data_on="host"))
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
+
+
+def test_several_seeds_on_the_host_are_refused(data):
+    states = jax.vmap(lambda seed: init_state(CLASSIFIER, OPTIMIZER, jax.random.key(seed), COLUMNS))(jnp.arange(2))
+    with pytest.raises(ValueError, match="one seed at a time"):
+        train(states, data, data_on="host")
 
 
 # --- streams ---

@@ -1,4 +1,4 @@
-"""From images on the device to batches of sequences, inside a jitted step."""
+"""From images to batches of sequences, in an order that is a function of a key alone."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,13 @@ def example_order(key: Array, num_examples: int, start: Array, count: int) -> Ar
     """
     first_epoch = start // num_examples
     epochs = first_epoch + jnp.arange(2 + (count - 1) // num_examples)
-    stream = jax.vmap(lambda epoch: jax.random.permutation(jax.random.fold_in(key, epoch), num_examples))(epochs)
+    stream = jax.vmap(epoch_order, in_axes=(None, None, 0))(key, num_examples, epochs)
     return lax.dynamic_slice(stream.reshape(-1), [start - first_epoch * num_examples], [count])
+
+
+def epoch_order(key: Array, num_examples: int, epoch: Array) -> Array:
+    """One epoch of `example_order`, number `epoch` from 0: int32 [N]."""
+    return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
 
 
 def rows_in_time(images: Array, max_pixel: int) -> Array:

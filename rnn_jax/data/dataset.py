@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 NUM_CLASSES = 10
+PIECE = 256 << 20  # bytes
 HELD_OUT = 12  # One training image in so many is held out for validation.
 
 
@@ -29,6 +30,17 @@ class Split(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
+
+
+def num_bytes(split: Split) -> int:
+    """What a split takes in memory."""
+    return split.images.nbytes + split.labels.nbytes
+
+
+def pieces(split: Split) -> list[Split]:
+    """A split in parts of at most `PIECE` bytes, which fit any device."""
+    size = max(1, PIECE * len(split.labels) // num_bytes(split))
+    return [Split(split.images[i : i + size], split.labels[i : i + size]) for i in range(0, len(split.labels), size)]
 
 
 class Dataset(NamedTuple):

@@ -13,6 +13,8 @@ and is often, but not always, compressed with gzip.
 
 import gzip
 import math
+import mmap
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -28,6 +30,8 @@ _UNSIGNED_BYTE = 0x08
 def read_idx(path: str | Path) -> np.ndarray:
     """Reads one IDX file of unsigned bytes, compressed with gzip or not.
 
+    One that is not compressed is mapped into memory: it may be larger than the machine's.
+
     Whether it is compressed is seen from its content: a browser may have unpacked it and kept
     the name.
 
@@ -41,16 +45,20 @@ def read_idx(path: str | Path) -> np.ndarray:
         DataError: If the file is truncated, corrupt, or not of this format.
         OSError: If the file cannot be read at all.
     """
-    data = Path(path).read_bytes()
+    with Path(path).open("rb") as file:
+        compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        file.seek(0)
+        empty = os.fstat(file.fileno()).st_size == 0  # and cannot be mapped
+        data = file.read() if compressed or empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        return _parse(gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data)
+        return _parse(gzip.decompress(data) if compressed else data)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(f"{path} is a damaged gzip file ({error}): get it again") from error
     except ValueError as error:
         raise DataError(f"{path} is not a sound IDX file: {error}") from error
 
 
-def _parse(data: bytes) -> np.ndarray:
+def _parse(data: bytes | mmap.mmap) -> np.ndarray:
     """Reads IDX data; raises ValueError with the reason if it is not sound."""
     if len(data) < 4 or data[:2] != b"\0\0":
         raise ValueError("it does not start as one")

@@ -32,6 +32,16 @@ def test_round_trip(array, compress):
     np.testing.assert_array_equal(found, array)
 
 
+def test_what_is_not_compressed_is_mapped(tmp_path):
+    array = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    (tmp_path / "file").write_bytes(idx_bytes(array))
+    found = read_idx(tmp_path / "file")
+    with (tmp_path / "file").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\xff")
+    assert found[-1, -1, -1] == 255, "it is the file, not a copy"
+
+
 @given(arrays, compressions, st.data())
 def test_a_file_cut_anywhere_is_refused(array, compress, data):
     whole = compress(idx_bytes(array))

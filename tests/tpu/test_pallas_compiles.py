@@ -37,7 +37,9 @@ def compile_gradients(unroll, args, sharding):
 
     args = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), args)
     gradients = jax.jit(jax.grad(value, argnums=tuple(range(len(args) - 1))))
-    return gradients.trace(*args).lower(lowering_platforms=("tpu",)).compile().as_text()
+    program = gradients.trace(*args).lower(lowering_platforms=("tpu",)).compile().as_text()
+    assert program
+    return program
 
 
 @pytest.mark.parametrize(
