@@ -1,6 +1,7 @@
 """The kernels for GPUs and TPUs: run as plain JAX against the scan, and lowered for devices that are not there."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from helpers import INPUT_SIZE, draw_inputs, draw_params, draw_state, loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import rnn_jax as rnn
 from rnn_jax.fused import unroll_fused
@@ -131,7 +133,9 @@ def test_chunks(backend):
 
 def count_kernels(f, backend, *args):
     """How many kernels a function of arrays, or of their shapes, is on a GPU or a TPU."""
-    lowered = jax.jit(f).trace(*args).lower(lowering_platforms=(PLATFORMS[backend],)).as_text()
+    h100 = AbstractDevice("NVIDIA H100", 132, "gpu")  # from JAX 0.12 on, a GPU to compile for has to be named
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=h100 if backend == "gpu" else None)):
+        lowered = jax.jit(f).trace(*args).lower(lowering_platforms=(PLATFORMS[backend],)).as_text()
     return lowered.count("custom_call @__gpu$xla.gpu.triton(") + lowered.count("custom_call @tpu_custom_call(")
 
 
@@ -210,8 +214,8 @@ def test_it_is_one_kernel_each_way(backend, cell, dtype):
     def run(params, state, xs, valid):
         return unroll_pallas(cell, params, state, xs, None, valid, False, backend=backend)
 
-    def gradients(params, state, xs, valid):
-        return value_and_gradients(lambda *args: run(*args, valid), params, state, xs)
+    def gradients(*args):
+        return value_and_gradients(lambda params, state, xs: run(params, state, xs, args[-1]), *args[:-1])
 
     assert count_kernels(run, backend, *args, valid) == 1
     assert count_kernels(gradients, backend, *args, valid) == 2
@@ -280,3 +284,9 @@ def test_gpus_with_less_shared_memory_serve_less(monkeypatch, capability, served
     monkeypatch.setattr(gpu, "_compute_capability", lambda: capability)
     reasons = [gpu.why_not(num_gates=4, units=units, itemsize=2) for units in (128, 256)]
     assert tuple(not reason for reason in reasons) == served
+
+
+def test_a_version_of_jax_without_the_compiler_of_kernels(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rnn_jax.pallas.gpu", None)
+    why_not = why_not_pallas(rnn.GRU(8), *shapes_of(rnn.GRU(8), T, B, INPUT_SIZE, jnp.float32), backend="gpu")
+    assert why_not.startswith("kernels that this version of JAX can compile")
