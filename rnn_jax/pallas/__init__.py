@@ -22,6 +22,8 @@ from rnn_jax.equations import Precision
 from rnn_jax.fused import VALUE, make_plan
 from rnn_jax.pallas import steps
 
+__all__ = ["unroll_both", "unroll_pallas", "why_not_pallas"]
+
 LARGEST_ARRAY = 2**31  # numbers: the kernels address with 32 bits
 
 

@@ -72,7 +72,6 @@ def time_loop(
 
         block = num_blocks - 1 - number if reverse else number
         steps = jnp.minimum(block_steps, num_steps - block * block_steps)  # The last block may be shorter.
-
         constants = jax.tree.map(lambda ref: ref.__getitem__, constant_refs)
 
         def body(n: Any, carry: Any) -> Any:
