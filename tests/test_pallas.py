@@ -10,6 +10,7 @@ import pytest
 from helpers import INPUT_SIZE, draw_inputs, draw_params, draw_state, loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental.pallas.tpu import InterpretParams
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import rnn_jax as rnn
@@ -59,7 +60,7 @@ def assert_equals(reference, cell, params, state, xs, *options, rounding=2e-6, *
     def outputs_of(unroll):
         return value_and_gradients(lambda *args: unroll(cell, *args, None, *options), params, state, xs)
 
-    kernels = functools.partial(unroll_pallas, interpret=True, **where)
+    kernels = functools.partial(unroll_pallas, **{"interpret": True, **where})
     assert_equal_to_rounding(outputs_of(kernels), outputs_of(reference), rounding)
 
 
@@ -112,6 +113,14 @@ def test_more_of_everything_than_a_block_has(backend, monkeypatch):
     cell = rnn.VanillaRNN(130)
     args = draw_params(cell), draw_state(cell, (150,)), draw_inputs(5, 150)
     assert_equals(unroll_scan, cell, *args, None, True, rounding=1e-4, backend=backend)  # it amplifies
+
+
+def test_in_the_simulated_memory_of_a_tpu(monkeypatch):
+    monkeypatch.setattr(tpu, "MEMORY", 1 << 20)
+    cell, valid = CELLS["vanilla"], jnp.arange(7)[:, None] < jnp.arange(40) % 8
+    args = draw_params(cell), draw_state(cell, (40,)), draw_inputs(7, 40)
+    where = {"backend": "tpu", "interpret": InterpretParams(detect_races=True)}
+    assert_equals(unroll_scan, cell, *args, valid, True, **where)
 
 
 def test_chunks(backend):

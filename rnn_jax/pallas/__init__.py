@@ -38,7 +38,7 @@ def unroll_pallas(
     precision: Precision = None,
     *,
     backend: Literal["gpu", "tpu"] | None = None,
-    interpret: bool = False,
+    interpret: Any = False,
 ) -> tuple[State, Array]:
     """`unroll` in one kernel, for arguments that `why_not_pallas` has nothing against; takes what `unroll_fused` does.
 
@@ -55,7 +55,8 @@ def unroll_pallas(
       reverse: whether to start from the last step.
       precision: of the products, see `multiply`.
       backend: which kernels; None for those of the default device.
-      interpret: whether to run the kernels as plain JAX, on any device, step by step: for tests.
+      interpret: True to run the kernels as plain JAX on any device, for tests; or `pallas.tpu.InterpretParams`, to
+        simulate a TPU's memory as well.
 
     Returns:
       (final state, ys [T, B, H]).

@@ -66,7 +66,7 @@ def time_loop(
     dtype: Any,
     *,
     reverse: bool,
-    interpret: bool,
+    interpret: Any,
 ) -> tuple[Any, Any]:
     """Runs a step over time within one kernel.
 
@@ -80,7 +80,7 @@ def time_loop(
       features: F of each output.
       dtype: of the outputs.
       reverse: whether to start from the last step.
-      interpret: whether to run the kernel as plain JAX.
+      interpret: see `unroll_pallas`.
 
     Returns:
       (the carry after the last step, the outputs, arrays [T, B, F]).

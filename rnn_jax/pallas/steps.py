@@ -73,7 +73,7 @@ class Recurrence(NamedTuple):
     plan: Plan
     gates: list[Gate]
     time_loop: Callable[..., Any]
-    interpret: bool
+    interpret: Any
 
     @property
     def separate(self) -> bool:

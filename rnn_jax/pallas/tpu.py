@@ -51,7 +51,7 @@ def time_loop(
     dtype: Any,
     *,
     reverse: bool,
-    interpret: bool,
+    interpret: Any,
 ) -> tuple[Any, Any]:
     """Runs a step over time within one kernel; see `gpu.time_loop`."""
     num_steps, rows, _ = jax.tree.leaves(inputs)[0].shape
