@@ -1,6 +1,7 @@
 """The kernels for GPUs and TPUs: run as plain JAX against the scan, and lowered for devices that are not there."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import pytest
 from helpers import INPUT_SIZE, draw_inputs, draw_params, draw_state, loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental.pallas.tpu import InterpretParams
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import rnn_jax as rnn
 from rnn_jax.fused import unroll_fused
@@ -57,7 +60,7 @@ def assert_equals(reference, cell, params, state, xs, *options, rounding=2e-6, *
     def outputs_of(unroll):
         return value_and_gradients(lambda *args: unroll(cell, *args, None, *options), params, state, xs)
 
-    kernels = functools.partial(unroll_pallas, interpret=True, **where)
+    kernels = functools.partial(unroll_pallas, **{"interpret": True, **where})
     assert_equal_to_rounding(outputs_of(kernels), outputs_of(reference), rounding)
 
 
@@ -112,6 +115,14 @@ def test_more_of_everything_than_a_block_has(backend, monkeypatch):
     assert_equals(unroll_scan, cell, *args, None, True, rounding=1e-4, backend=backend)  # it amplifies
 
 
+def test_in_the_simulated_memory_of_a_tpu(monkeypatch):
+    monkeypatch.setattr(tpu, "MEMORY", 1 << 20)
+    cell, valid = CELLS["vanilla"], jnp.arange(7)[:, None] < jnp.arange(40) % 8
+    args = draw_params(cell), draw_state(cell, (40,)), draw_inputs(7, 40)
+    where = {"backend": "tpu", "interpret": InterpretParams(detect_races=True)}
+    assert_equals(unroll_scan, cell, *args, valid, True, **where)
+
+
 def test_chunks(backend):
     cell, valid = CELLS["vanilla"], jnp.arange(T)[:, None] < jnp.array([4, 0, 3])
     args = draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B)
@@ -131,7 +142,9 @@ def test_chunks(backend):
 
 def count_kernels(f, backend, *args):
     """How many kernels a function of arrays, or of their shapes, is on a GPU or a TPU."""
-    lowered = jax.jit(f).trace(*args).lower(lowering_platforms=(PLATFORMS[backend],)).as_text()
+    h100 = AbstractDevice("NVIDIA H100", 132, "gpu")  # from JAX 0.12 on, a GPU to compile for has to be named
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=h100 if backend == "gpu" else None)):
+        lowered = jax.jit(f).trace(*args).lower(lowering_platforms=(PLATFORMS[backend],)).as_text()
     return lowered.count("custom_call @__gpu$xla.gpu.triton(") + lowered.count("custom_call @tpu_custom_call(")
 
 
@@ -210,8 +223,8 @@ def test_it_is_one_kernel_each_way(backend, cell, dtype):
     def run(params, state, xs, valid):
         return unroll_pallas(cell, params, state, xs, None, valid, False, backend=backend)
 
-    def gradients(params, state, xs, valid):
-        return value_and_gradients(lambda params, state, xs: run(params, state, xs, valid), params, state, xs)
+    def gradients(*args):
+        return value_and_gradients(lambda params, state, xs: run(params, state, xs, args[-1]), *args[:-1])
 
     assert count_kernels(run, backend, *args, valid) == 1
     assert count_kernels(gradients, backend, *args, valid) == 2
@@ -280,3 +293,9 @@ def test_gpus_with_less_shared_memory_serve_less(monkeypatch, capability, served
     monkeypatch.setattr(gpu, "_compute_capability", lambda: capability)
     reasons = [gpu.why_not(num_gates=4, units=units, itemsize=2) for units in (128, 256)]
     assert tuple(not reason for reason in reasons) == served
+
+
+def test_a_version_of_jax_without_the_compiler_of_kernels(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rnn_jax.pallas.gpu", None)
+    why_not = why_not_pallas(rnn.GRU(8), *shapes_of(rnn.GRU(8), T, B, INPUT_SIZE, jnp.float32), backend="gpu")
+    assert why_not.startswith("kernels that this version of JAX can compile")

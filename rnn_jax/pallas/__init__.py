@@ -8,6 +8,7 @@ outside of it, as one product over all steps: x w_x + b before, the gradients of
 - `gpu` and `tpu` have the loops over time, each for its compiler.
 """
 
+import importlib
 import math
 from types import ModuleType
 from typing import Any, Literal
@@ -37,11 +38,12 @@ def unroll_pallas(
     precision: Precision = None,
     *,
     backend: Literal["gpu", "tpu"] | None = None,
-    interpret: bool = False,
+    interpret: Any = False,
 ) -> tuple[State, Array]:
     """`unroll` in one kernel, for arguments that `why_not_pallas` has nothing against; takes what `unroll_fused` does.
 
     First derivatives only, by `grad`, `vjp` and `checkpoint`. `vmap` of it, over parameters too, is one kernel again.
+    JAX does not divide kernels among devices: where they share a batch, put it in `shard_map(..., check_vma=False)`.
 
     Args:
       cell: an LSTM, a GRU or a VanillaRNN.
@@ -53,7 +55,8 @@ def unroll_pallas(
       reverse: whether to start from the last step.
       precision: of the products, see `multiply`.
       backend: which kernels; None for those of the default device.
-      interpret: whether to run the kernels as plain JAX, on any device, step by step: for tests.
+      interpret: True to run the kernels as plain JAX on any device, for tests; or `pallas.tpu.InterpretParams`, to
+        simulate a TPU's memory as well.
 
     Returns:
       (final state, ys [T, B, H]).
@@ -136,7 +139,7 @@ def why_not_pallas(
     """What the kernels need and do not find; empty if they will do. Takes what `unroll_pallas` does."""
     if (backend or jax.default_backend()) not in ("gpu", "tpu"):
         return f"a GPU or a TPU, not a {jax.default_backend().upper()}"
-    if not isinstance(cell, LSTM | GRU | VanillaRNN):
+    if type(cell) not in (LSTM, GRU, VanillaRNN):
         return f"an LSTM, a GRU or a VanillaRNN, not {cell}"
     if noise is not None:
         return "a cell with nothing random in it"
@@ -148,7 +151,10 @@ def why_not_pallas(
     plan = make_plan(cell, params, state, xs, noise, reverse=False)
     if any(term.source == VALUE for call in plan.calls for term in call.terms):
         return f"a step that multiplies its input and h with matrices, and nothing else, which {cell} does not have"
-    kernels = _backend(backend)
+    try:
+        kernels = _backend(backend)
+    except ImportError as error:
+        return f"kernels that this version of JAX can compile: {error}"
     rows, units = kernels.padded_rows(math.prod(xs.shape[1:-1])), kernels.padded_units(cell.hidden_size)
     num_gates = steps.split_params(plan, params).b.size // cell.hidden_size
     if len(xs) * rows * num_gates * units >= LARGEST_ARRAY:
@@ -158,8 +164,4 @@ def why_not_pallas(
 
 def _backend(backend: str | None) -> ModuleType:
     """The module with the loop over time; imported when it is needed, as JAX's compilers of kernels come and go."""
-    if (backend or jax.default_backend()) == "gpu":
-        from rnn_jax.pallas import gpu as kernels
-    else:
-        from rnn_jax.pallas import tpu as kernels
-    return kernels
+    return importlib.import_module(f"rnn_jax.pallas.{backend or jax.default_backend()}")

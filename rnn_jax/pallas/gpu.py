@@ -24,7 +24,8 @@ BLOCK_ROWS = 16  # sequences of a program; more programs beat larger ones, as ea
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
 
-# Bytes. A multiprocessor reads about 100 GB/s from the second-level cache, so this many take 5 us, as a step of a scan.
+# Bytes. A multiprocessor reads at most 64 of them in a cycle from the second-level cache: this many take it 5 us, about
+# as long as a step of a scan.
 LARGEST_WEIGHTS = 512 << 10
 
 
@@ -65,7 +66,7 @@ def time_loop(
     dtype: Any,
     *,
     reverse: bool,
-    interpret: bool,
+    interpret: Any,
 ) -> tuple[Any, Any]:
     """Runs a step over time within one kernel.
 
@@ -79,7 +80,7 @@ def time_loop(
       features: F of each output.
       dtype: of the outputs.
       reverse: whether to start from the last step.
-      interpret: whether to run the kernel as plain JAX.
+      interpret: see `unroll_pallas`.
 
     Returns:
       (the carry after the last step, the outputs, arrays [T, B, F]).

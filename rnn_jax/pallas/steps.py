@@ -73,7 +73,7 @@ class Recurrence(NamedTuple):
     plan: Plan
     gates: list[Gate]
     time_loop: Callable[..., Any]
-    interpret: bool
+    interpret: Any
 
     @property
     def separate(self) -> bool:
@@ -106,7 +106,7 @@ def run(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid
 
 
 def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
-    """A part of the first derivative, of which there is none, and no second derivative of `run`."""
+    """Makes what takes part in the first derivative of `run` refuse, in one line, to be differentiated once more."""
     f = jax.custom_jvp(f, nondiff_argnums=(0,))
 
     @f.defjvp

@@ -51,7 +51,7 @@ def time_loop(
     dtype: Any,
     *,
     reverse: bool,
-    interpret: bool,
+    interpret: Any,
 ) -> tuple[Any, Any]:
     """Runs a step over time within one kernel; see `gpu.time_loop`."""
     num_steps, rows, _ = jax.tree.leaves(inputs)[0].shape
@@ -72,7 +72,6 @@ def time_loop(
 
         block = num_blocks - 1 - number if reverse else number
         steps = jnp.minimum(block_steps, num_steps - block * block_steps)  # The last block may be shorter.
-
         constants = jax.tree.map(lambda ref: ref.__getitem__, constant_refs)
 
         def body(n: Any, carry: Any) -> Any:
