@@ -1,4 +1,4 @@
-"""Which devices share the work."""
+"""Which platform there is, and which devices share the work."""
 
 import os
 from typing import Any
@@ -13,6 +13,14 @@ def use_every_core() -> None:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", cores)
+
+
+def default_platform() -> str:
+    """What JAX computes on unless told otherwise: cpu, cuda, rocm or tpu, the names of `lax.platform_dependent`."""
+    backend = jax.default_backend()
+    if backend != "gpu":
+        return backend
+    return "rocm" if "rocm" in jax.devices()[0].client.platform_version else "cuda"
 
 
 def choose_devices(count: int | None, batch_size: int) -> list[Any]:

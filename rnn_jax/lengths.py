@@ -60,3 +60,22 @@ def last_output(ys: ArrayLike, lengths: ArrayLike | None = None) -> Array:
     last = valid_steps(lengths, len(ys), ys.shape[1:-1]).sum(axis=0) - 1
     picked = jnp.take_along_axis(ys, jnp.maximum(last, 0)[None, ..., None], axis=0)[0]
     return where_valid(last >= 0, picked, 0)
+
+
+def flip_valid(xs: ArrayLike, lengths: ArrayLike | None = None) -> Array:
+    """Turns the valid part of each sequence around, and leaves its padding where it is.
+
+    Args:
+      xs: [T, B, D].
+      lengths: [B], from 0 to T; None if all steps are valid.
+
+    Raises:
+      ValueError: for `lengths` that do not fit `xs`, see `valid_steps`.
+    """
+    xs = jnp.asarray(xs)
+    if lengths is None:
+        return xs[::-1]
+    valid = valid_steps(lengths, len(xs), xs.shape[1:-1])
+    steps = jnp.arange(len(xs), dtype=jnp.int32).reshape(-1, *(1 for _ in valid.shape[1:]))
+    order = jnp.where(valid, jnp.asarray(lengths, jnp.int32) - 1 - steps, steps)
+    return jnp.take_along_axis(xs, order[..., None], axis=0)
