@@ -15,6 +15,7 @@ from rnn_jax.cells import (
     VanillaRNNParams,
     VanillaRNNState,
 )
+from rnn_jax.choice import explain
 from rnn_jax.equations import Dense, EquationsCell
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
@@ -46,6 +47,7 @@ __all__ = [
     "bidirectional",
     "convert",
     "dropout",
+    "explain",
     "hopfield",
     "last_output",
     "load_run",

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnn_jax.base import Array, Params, State
-from rnn_jax.equations import Dense, DenseCall, Precision, Product, apply_equations, multiply
+from rnn_jax.equations import Dense, DenseCall, Precision, Product, apply_equations, multiply, offers_equations
 
 # Where the vector of a product comes from, if not from the leaf of the state with the number given.
 X = -1  # the input of the step
@@ -128,6 +128,20 @@ def unroll_fused(
     state, ys = _swap_batch_and_features(outputs) if plan.axis == 0 else outputs
     state = jax.tree.map(lambda a: a.reshape(*batch_shape, a.shape[-1]), state)
     return state, ys.reshape(num_steps, *batch_shape, ys.shape[-1])
+
+
+def why_not_fused(cell: Any, params: Params, state: State, xs: Array, noise: Any, precision: Precision = None) -> str:
+    """What `unroll_fused` needs and does not find; empty if it will do."""
+    if not offers_equations(cell):
+        return f"a cell that offers its equations, which {cell} does not"
+    leaves = jax.tree.leaves((params, state))
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        return "floating-point parameters and states"
+    if any(jnp.ndim(leaf) != xs.ndim - 1 for leaf in jax.tree.leaves(state)):
+        return "states with one axis of features"
+    if any(leaf.ndim != xs.ndim for leaf in jax.tree.leaves(noise)):
+        return "noise with one axis of features"
+    return ""
 
 
 def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, reverse: bool) -> Plan:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_choice
+from rnn_jax.choice import Implementation
 from rnn_jax.equations import Precision
-from rnn_jax.lengths import last_output, valid_steps, where_valid
+from rnn_jax.lengths import flip_valid, last_output, valid_steps, where_valid
 from rnn_jax.unroll import unroll
 
 
@@ -42,12 +43,14 @@ class Recurrent(CellWrapper):
       reverse: whether it reads the sequence from its end.
       remat: whether to save memory in long sequences, see `unroll`.
       precision: of the products, see `unroll`.
+      implementation: how it is computed, see `unroll`; None to choose.
     """
 
     _: dataclasses.KW_ONLY
     reverse: bool = False
     remat: bool | int = False
     precision: Precision = None
+    implementation: Implementation | None = None
 
     def apply(
         self,
@@ -69,6 +72,7 @@ class Recurrent(CellWrapper):
             key=key,
             remat=self.remat,
             precision=self.precision,
+            implementation=self.implementation,
         )
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
@@ -131,8 +135,14 @@ class Bidirectional:
         _check_parts("params", params, 2, self)
         forward, backward = (None, None) if state is None else _check_parts("state", state, 2, self)
         k_forward, k_backward = (None, None) if key is None else jax.random.split(key)
-        forward, ys_forward = self.forward.apply(params.forward, xs, forward, lengths=lengths, key=k_forward)
-        backward, ys_backward = self.backward.apply(params.backward, xs, backward, lengths=lengths, key=k_backward)
+        each = (params.forward, forward, k_forward), (params.backward, backward, k_backward)
+        if self.forward.implementation == "pallas" and self.backward == dataclasses.replace(self.forward, reverse=True):
+            (forward, backward), (ys_forward, ys_backward) = self._apply_at_once(each, xs, lengths)
+        else:
+            (forward, ys_forward), (backward, ys_backward) = (
+                layer.apply(params, xs, state, lengths=lengths, key=key)
+                for layer, (params, state, key) in zip((self.forward, self.backward), each, strict=True)
+            )
         match self.merge:
             case "concat":
                 ys = jnp.concatenate([ys_forward, ys_backward], axis=-1)
@@ -141,6 +151,26 @@ class Bidirectional:
             case "both":
                 ys = BothWays(ys_forward, ys_backward)
         return BothWays(forward, backward), ys
+
+    def _apply_at_once(self, each: tuple[Any, Any], xs: Array, lengths: Array | None) -> Any:
+        """Both directions as one kernel: `vmap` of it over two sets of parameters is still one.
+
+        Args:
+          each: (params, state, key) of each direction.
+          xs: [T, B, D].
+          lengths: [B] or None.
+
+        Returns:
+          (both final states, both ys).
+        """
+
+        def run(arguments: Any, xs: Array) -> Any:
+            params, state, key = arguments
+            return self.forward.apply(params, xs, state, lengths=lengths, key=key)
+
+        both = jax.tree.map(lambda *pair: jnp.stack(pair), *each)
+        states, ys = jax.vmap(run)(both, jnp.stack([jnp.asarray(xs), flip_valid(xs, lengths)]))
+        return [jax.tree.map(lambda a, n=n: a[n], states) for n in range(2)], (ys[0], flip_valid(ys[1], lengths))
 
     def final_output(self, ys: Any, lengths: Array | None = None) -> Array:
         """Each direction's output after it has read the whole sequence, side by side: [B, 2H]."""
@@ -159,6 +189,7 @@ def bidirectional(
     merge: Merge = "concat",
     remat: bool | int = False,
     precision: Precision = None,
+    implementation: Implementation | None = None,
 ) -> Bidirectional:
     """Reads the sequence both ways (Schuster and Paliwal, 1997).
 
@@ -169,6 +200,7 @@ def bidirectional(
         "both", the two sequences apart, as `BothWays(forward, backward)`.
       remat: whether to save memory in long sequences, see `unroll`.
       precision: of the products, see `unroll`.
+      implementation: how it is computed, see `unroll`; None to choose.
 
     Returns:
       A layer whose outputs at step t have seen steps 0..t (forward) and t..T-1 (backward).
@@ -179,7 +211,7 @@ def bidirectional(
     for part in (cell, backward or cell):
         if not hasattr(part, "step"):
             raise ValueError(f"bidirectional needs a cell, which has a step, not {part}")
-    forward = Recurrent(cell, remat=remat, precision=precision)
+    forward = Recurrent(cell, remat=remat, precision=precision, implementation=implementation)
     return Bidirectional(forward, dataclasses.replace(forward, cell=backward or cell, reverse=True), merge=merge)
 
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,13 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise, take_step
+from rnn_jax.choice import IMPLEMENTATIONS, PORTABLE, Implementation, choose, why_not
+from rnn_jax.cudnn import unroll_cudnn
+from rnn_jax.devices import default_platform
 from rnn_jax.equations import Dense, DenseCall, EquationsCell, Precision, apply_equations, offers_equations
 from rnn_jax.fused import unroll_fused
 from rnn_jax.lengths import valid_steps, where_valid
+from rnn_jax.pallas import unroll_pallas
 
 
 def unroll(
@@ -27,7 +31,7 @@ def unroll(
     key: Array | None = None,
     remat: bool | int = False,
     precision: Precision = None,
-    implementation: Literal["scan", "fused"] | None = None,
+    implementation: Implementation | None = None,
 ) -> tuple[State, Array]:
     """Runs a cell over whole sequences.
 
@@ -61,7 +65,9 @@ def unroll(
         "fused" is the same forwards, with a faster derivative (see `fused`), for cells that offer their equations, as
         all built-in cells and regularizers do: it goes through `grad`, `vmap`, second derivatives by `grad` of `grad`
         and `hessian`, and `checkpoint`; forward-mode derivatives (`jvp`, `jacfwd`) of the unrolled cell itself, JAX
-        refuses for functions with a derivative of their own, and need "scan". None is "fused" where it can be.
+        refuses for functions with a derivative of their own, and need "scan". "pallas" is one kernel for all steps, on
+        a GPU or a TPU, see `pallas`; "cudnn" is NVIDIA's own LSTM, see `cudnn`; of both there are first derivatives
+        only. None is what `choice.TABLE` has for the platform, the cell and the sizes, see `explain`.
 
     Returns:
       (final state, ys [T, B, output_size]). The final state is the one after the last step taken, which is the first
@@ -70,7 +76,7 @@ def unroll(
     Raises:
       ValueError: naming the argument, the shape or dtype it has and the one it needs.
     """
-    check_choice("implementation", implementation, (None, "scan", "fused"))
+    check_choice("implementation", implementation, (None, *IMPLEMENTATIONS))
     check_choice("precision", precision, (None, "bfloat16"))
     if precision and not offers_equations(cell):
         raise ValueError(f"precision={precision!r} needs a cell that offers its equations, which {cell} does not")
@@ -89,16 +95,37 @@ def unroll(
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
 
-    why_not = why_not_fused(cell, params, state, noise, len(batch_shape))
-    if implementation == "fused" and why_not:
-        raise ValueError(f'implementation="fused" needs {why_not}: leave it out, or use "scan"')
-    run = unroll_scan if why_not or implementation == "scan" else unroll_fused
+    if implementation is None:
+        run = _chosen(cell, params, state, xs, noise, precision)
+    elif needs := why_not(implementation, cell, params, state, xs, noise, precision):
+        raise ValueError(f'implementation="{implementation}" needs {needs}: leave it out, or use "scan"')
+    else:
+        run = UNROLL[implementation]
     if remat is False or len(xs) < 2:
-        return run(cell, params, state, xs, noise, valid, reverse, precision)
+        return run(cell, params, state, xs, noise, valid, reverse=reverse, precision=precision)
     chunk_size = math.isqrt(len(xs) - 1) + 1 if remat is True else remat
     check_size("remat", chunk_size)
     run_chunk = functools.partial(run, cell, params, reverse=reverse, precision=precision)
     return in_chunks(run_chunk, state, (xs, noise, valid), reverse, chunk_size)
+
+
+def _chosen(*arguments: Any) -> Callable[..., tuple[State, Array]]:
+    """What the table has for the default platform; takes what `choose` does after the platform.
+
+    If that does not run everywhere, the platform that the program is lowered for decides between it and what does:
+    arrays may lie elsewhere, and a program may be exported for several platforms at once.
+    """
+    here = default_platform()
+    name = choose(here, *arguments).use
+    if name in PORTABLE:
+        return UNROLL[name]
+    elsewhere = choose("cpu", *arguments).use
+
+    def run(cell: Cell, *arrays: Any, **options: Any) -> tuple[State, Array]:
+        special, portable = (functools.partial(UNROLL[use], cell, **options) for use in (name, elsewhere))
+        return lax.platform_dependent(*arrays, default=portable, **{here: special})
+
+    return run
 
 
 def in_chunks(
@@ -157,15 +184,9 @@ def unroll_scan(
     return lax.scan(step, state, (xs, noise, valid), reverse=reverse)
 
 
-def why_not_fused(cell: Cell, params: Params, state: State, noise: Any, batch_ndim: int) -> str:
-    """What "fused" needs and does not find; empty if it will do."""
-    if not offers_equations(cell):
-        return f"a cell that offers its equations, which {cell} does not"
-    leaves = jax.tree.leaves((params, state))
-    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
-        return "floating-point parameters and states"
-    if any(jnp.ndim(leaf) != batch_ndim + 1 for leaf in jax.tree.leaves(state)):
-        return "states with one axis of features"
-    if any(leaf.ndim != batch_ndim + 2 for leaf in jax.tree.leaves(noise)):
-        return "noise with one axis of features"
-    return ""
+UNROLL: dict[Implementation, Callable[..., tuple[State, Array]]] = {
+    "scan": unroll_scan,
+    "fused": unroll_fused,
+    "pallas": unroll_pallas,
+    "cudnn": unroll_cudnn,
+}

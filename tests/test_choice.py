@@ -1,0 +1,176 @@
+"""Which implementation `unroll` uses, and what it says about it."""
+
+import functools
+import importlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+from helpers import assert_close, draw_inputs, draw_params, draw_state, loss
+
+import rnn_jax as rnn
+from rnn_jax import choice, devices, pallas
+from rnn_jax.unroll import UNROLL
+
+T, B = 5, 3
+unroll_module = importlib.import_module("rnn_jax.unroll")  # the package has a function of that name
+
+
+def implementation_of(cell, batch_size):
+    """What `unroll` does by default, told by whether it has a derivative of its own."""
+    params, xs = draw_params(cell), draw_inputs(T, batch_size)
+    return "fused" if "custom_vjp" in str(jax.make_jaxpr(functools.partial(rnn.unroll, cell))(params, xs)) else "scan"
+
+
+@pytest.mark.parametrize(
+    ("cell", "batch_size", "chosen"),
+    [
+        (rnn.LSTM(4), 64, "fused"),
+        (rnn.GRU(4), 63, "fused"),
+        (rnn.GRU(4), 64, "scan"),
+        (rnn.GRU(4, reset_after=False), 64, "fused"),
+        (rnn.zoneout(rnn.GRU(4), h=0.1), 64, "fused"),
+    ],
+)
+def test_the_table_is_followed_and_explained(cell, batch_size, chosen):
+    assert implementation_of(cell, batch_size) == chosen
+    text = rnn.explain(cell, (T, batch_size, 3))
+    assert text.splitlines()[0] == f"{cell} on float32 [5, {batch_size}, 3], cpu:"
+    [line] = [line for line in text.splitlines() if "chosen" in line]
+    assert line.startswith(f"  {chosen}: chosen: ")
+    assert "benchmarks/RESULTS.md" in line
+    assert "  cudnn: needs CUDA" in text
+
+
+def test_a_cell_without_equations_is_scanned():
+    class Counter:
+        """Cannot even be traced."""
+
+        output_size = 1
+
+        def init(self, key, input_size):
+            raise NotImplementedError
+
+        def initial_state(self, batch_shape=(), dtype=float):
+            return jnp.zeros((*batch_shape, 1), dtype)
+
+        def step(self, params, state, x):
+            return state + 1, state
+
+    text = rnn.explain(Counter(), (T, B, 3), jnp.bfloat16)
+    assert (
+        "on bfloat16 [5, 3, 3], cpu:\n  scan: chosen: it needs nothing of a cell but its step\n  fused: needs a" in text
+    )
+    assert rnn.unroll(Counter(), None, draw_inputs(T, B))[0][0, 0] == T
+
+
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
+def test_where_nothing_was_measured_it_keeps_to_what_runs_everywhere(monkeypatch, platform):
+    monkeypatch.setattr(choice, "default_platform", lambda: platform)
+    text = rnn.explain(rnn.LSTM(128), (28, 128, 28), precision="bfloat16")
+    assert f"{platform}:" in text.splitlines()[0]
+    assert "fused: chosen: no measurement speaks for another" in text
+
+
+def test_every_platform_and_cell_finds_a_rule(cell):
+    for platform in ("cpu", "cuda", "rocm", "tpu", "metal"):
+        params, xs = draw_params(cell), draw_inputs(T, B)
+        rule = choice.choose(platform, cell, params, cell.initial_state((B,)), xs, None)
+        assert rule.use == "fused"
+    assert set(choice.IMPLEMENTATIONS) == set(UNROLL) == set(choice.WHY_NOT)
+
+
+def test_the_platform_is_told():
+    assert devices.default_platform() == jax.default_backend() == "cpu"
+
+
+def test_what_runs_on_one_platform_only_leaves_the_others_what_they_had(monkeypatch):
+    """A host whose table prefers something special: arrays may lie on its CPU, and exports may be for anything."""
+    special = choice.Rule("cuda", lambda *_: True, "cudnn", "for the sake of this test")
+    monkeypatch.setattr(choice, "TABLE", (special, *choice.TABLE))
+    monkeypatch.setitem(choice.WHY_NOT, "cudnn", lambda *_, **__: "")
+    monkeypatch.setattr(unroll_module, "default_platform", lambda: "cuda")
+
+    def cube_roots(*arguments, **options):
+        return jax.tree.map(jnp.cbrt, UNROLL["scan"](*arguments, **options))
+
+    monkeypatch.setitem(UNROLL, "cudnn", cube_roots)
+    cell = rnn.LSTM(4)
+    params, xs = draw_params(cell), draw_inputs(T, B)
+
+    def value(params, xs, **options):
+        return loss(rnn.unroll(cell, params, xs, lengths=jnp.array([5, 0, 2]), **options))
+
+    grad = jax.jit(jax.grad(value, argnums=(0, 1)), static_argnames="implementation")
+    here = jax.jit(functools.partial(jax.grad(value, argnums=(0, 1)), remat=2))(params, xs)
+    assert_close(here, grad(params, xs, implementation="fused"))
+    run = jax.jit(functools.partial(rnn.unroll, cell))
+    on_cpu, on_cuda = (
+        run.trace(params, xs).lower(lowering_platforms=(platform,)).as_text() for platform in ("cpu", "cuda")
+    )
+    assert ("cbrt" in on_cpu, "cbrt" in on_cuda) == (False, True)
+    exported = jax.export.export(run, platforms=("cpu", "cuda"))(params, xs)
+    assert_close(exported.call(params, xs), rnn.unroll(cell, params, xs, implementation="fused"))
+
+
+def test_layers_take_an_implementation():
+    cell = rnn.LSTM(4)
+    for layer in (rnn.Recurrent(cell, implementation="scan"), rnn.bidirectional(cell, implementation="scan")):
+        params, xs = draw_params(layer), draw_inputs(T, B)
+        assert "custom_vjp" not in str(jax.make_jaxpr(layer.apply)(params, xs))
+    with pytest.raises(ValueError, match='implementation="cudnn" needs CUDA'):
+        rnn.Recurrent(cell, implementation="cudnn").apply(draw_params(cell), draw_inputs(T, B))
+
+
+@pytest.fixture
+def interpreted_kernels(monkeypatch):
+    """The kernels for GPUs, on the CPU."""
+    monkeypatch.setitem(choice.WHY_NOT, "pallas", functools.partial(pallas.why_not_pallas, backend="gpu"))
+    kernels = functools.partial(pallas.unroll_pallas, backend="gpu", interpret=True)
+    monkeypatch.setitem(UNROLL, "pallas", kernels)
+
+
+@pytest.mark.usefixtures("interpreted_kernels")
+@pytest.mark.parametrize("lengths", [None, [4, 0, 2]])
+def test_both_directions_are_one_kernel(lengths):
+    cell = rnn.LSTM(4)
+    params, xs = draw_params(rnn.bidirectional(cell)), draw_inputs(4, B)
+    state = draw_state(rnn.bidirectional(cell), (B,))
+
+    @functools.partial(jax.jit, static_argnames="implementation")
+    def run(params, xs, state, implementation):
+        layer = rnn.bidirectional(cell, implementation=implementation)
+        return layer.apply(params, xs, state, lengths=lengths)
+
+    assert str(jax.make_jaxpr(run, static_argnums=3)(params, xs, state, "pallas")).count("pallas_call") == 1
+    kernels, scan = (run(params, xs, state, implementation) for implementation in ("pallas", "scan"))
+    assert_close(kernels, scan, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("interpreted_kernels")
+def test_padding_reaches_no_gradient_of_both_directions():
+    layer, lengths = rnn.bidirectional(rnn.GRU(4), implementation="pallas"), jnp.array([4, 0, 2])
+    params, xs = draw_params(layer), draw_inputs(4, B)
+    padding = jnp.arange(4)[:, None, None] >= lengths[:, None]
+
+    @jax.jit
+    def grad(xs):
+        return jax.grad(lambda *arguments: loss(layer.apply(*arguments, lengths=lengths)), argnums=(0, 1))(params, xs)
+
+    assert_close(grad(jnp.where(padding, jnp.nan, xs)), grad(xs), atol=0, rtol=0)
+
+
+@pytest.mark.usefixtures("interpreted_kernels")
+def test_kernels_by_name():
+    cell = rnn.GRU(4)
+    params, xs = draw_params(cell), draw_inputs(T, B)
+    ours, scan = (
+        rnn.unroll(cell, params, xs, reverse=True, implementation=implementation)
+        for implementation in ("pallas", "scan")
+    )
+    assert_close(ours, scan, atol=1e-5, rtol=1e-5)
+    half = jax.tree.map(lambda a: a.astype(jnp.float16), (params, xs))
+    with pytest.raises(
+        ValueError, match=r'implementation="pallas" needs .*float32.*, not .*float16: leave it out, or use'
+    ):
+        rnn.unroll(cell, *half, implementation="pallas")
