@@ -43,9 +43,13 @@ SHAPES = (
 )
 
 
+LONG = Shape(16, 1024, 768, 768)
+GPU_SHAPES = (TUTORIAL, LONG, *SHAPES[1:], Shape(64, 512, 512, 512))
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A cell at a shape, in float32.
+    """A cell at a shape; in float32 on the CPU.
 
     training: a step is the forward pass, the backward pass of mean(ys**2) over all outputs with respect to all
     parameters, and their update by SGD. inference: a step is the forward pass. The initial state is zero.
@@ -82,6 +86,18 @@ class Case:
                 rows += (size + H) + H + (size if needs_x_gradient else 0)
         directions = 2 if self.cell == "bidirectional-lstm" else 1
         return directions * 2 * T * B * rows * columns
+
+    @property
+    def numbers_moved(self) -> int:
+        """Numbers that a step of one layer in one direction must at least read from memory or write to it.
+
+        Forward: x, the parameters, and the outputs. Backward, x, the parameters and the outputs once more, and the
+        updated parameters.
+        """
+        B, T, D, H = self.shape
+        columns = GATES[self.cell] * H
+        parameters, sequences = (D + H + 1) * columns, T * B * (D + H)
+        return parameters + sequences if self.mode == "inference" else 3 * parameters + 2 * sequences
 
 
 def draw_inputs(shape: Shape) -> np.ndarray:

@@ -10,8 +10,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,25 +29,31 @@ COMPILED_LENGTHS = (28, 10_000)  # steps
 COMPILE_REPEATS = 3
 
 
+CPU_ONLY = {"JAX_PLATFORMS": "cpu"}
+
+
 class WorkerError(Exception):
     """What kept a peer from being measured, in words for a footnote."""
 
 
-class RemoteWorker:
-    """A peer's process, seen from here."""
+class WorkerFailed(WorkerError):
+    """The same, where it was no refusal: its process has ended, or may be in no state to go on."""
 
-    def __init__(self, peer: Peer) -> None:
+
+class RemoteWorker:
+    """A peer's process, seen from here; `environment` is added to that of this one."""
+
+    def __init__(self, peer: Peer, environment: Mapping[str, str] = CPU_ONLY) -> None:
         self.peer = peer
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         command = [peer.python or sys.executable, "-m", "benchmarks.worker", peer.module]
         command += ["--options", json.dumps(dict(peer.options))]
         if peer.cores is not None:
             command += ["--cores", str(peer.cores)]
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(peer.devices)}
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, "JAX_NUM_CPU_DEVICES": str(peer.devices), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -64,17 +71,36 @@ class RemoteWorker:
             print(json.dumps({"do": do, "arguments": arguments}), file=self._process.stdin, flush=True)
         return self._reply()
 
+    def ask_within(self, limit: float, do: str, **arguments: Any) -> Any:
+        """The same, but ends the process after `limit` seconds without an answer."""
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._process.kill()
+
+        timer = threading.Timer(limit, expire)
+        timer.start()
+        try:
+            return self.ask(do, **arguments)
+        except WorkerError:
+            if expired.is_set():
+                raise WorkerFailed(f"no answer within {limit:.0f} s") from None
+            raise
+        finally:
+            timer.cancel()
+
     def _reply(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self._errors.seek(0)
             last_words = self._errors.read().strip().splitlines() or ["no message"]
-            raise WorkerError(f"its process ended with status {self._process.wait()}: {last_words[-1]}")
+            raise WorkerFailed(f"its process ended with status {self._process.wait()}: {last_words[-1]}")
         reply = json.loads(line)
         if "value" in reply:
             return reply["value"]
-        raise WorkerError(next(iter(reply.values())))
+        raise WorkerFailed(reply["failed"]) if "failed" in reply else WorkerError(next(iter(reply.values())))
 
     def end(self) -> None:
         """Ends the process, whatever it does."""
@@ -195,11 +221,12 @@ def measure_compilation(peers: Sequence[Peer], bar: tqdm) -> dict[str, list[floa
     seconds: dict[str, list[float]] = {str(length): [] for length in COMPILED_LENGTHS}
     with team([peer for peer in peers if peer.name == OURS]) as ours:
         for worker in ours.workers:
-            worker.ask("compile_seconds", shape=list(TUTORIAL))  # loads the compiler
+            worker.ask("call", function="compile_seconds", shape=list(TUTORIAL))  # loads the compiler
             for _ in range(COMPILE_REPEATS):
                 for length in COMPILED_LENGTHS:
                     shape = TUTORIAL._replace(time=length)
-                    seconds[str(length)].append(worker.ask("compile_seconds", shape=list(shape)))
+                    compiled = worker.ask("call", function="compile_seconds", shape=list(shape))
+                    seconds[str(length)].append(compiled)
     return {length: times for length, times in seconds.items() if times}
 
 

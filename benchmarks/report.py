@@ -14,6 +14,7 @@ from benchmarks.peers import OURS, on_devices
 Results: TypeAlias = dict[str, Any]  # what `measure.measure` returns and results.json keeps
 Ratios: TypeAlias = dict[tuple[str, str], dict[Shape, float]]  # by peer and cell, then by shape
 
+WORDS = ("cell", "peer", "against", "which is", "batch, time, input, hidden", "our fastest", "their fastest")
 EMPTY = "–"  # noqa: RUF001 - an en dash, for what was not measured
 
 INTRODUCTION = """\
@@ -172,7 +173,7 @@ def _summary_table(ratios: Ratios) -> str:
         worst = max(mine, key=lambda key: mine[key])
         mean = statistics.geometric_mean(mine.values())
         rows.append([name, len(mine), f"{mean:.2f}", f"{mine[worst]:.2f}", f"{worst[0]} {worst[1]}"])
-    return _table(["against", "cases", "geometric mean", "highest", "which is"], rows)
+    return make_table(["against", "cases", "geometric mean", "highest", "which is"], rows)
 
 
 def _ratio_table(ratios: Ratios) -> str:
@@ -184,7 +185,7 @@ def _ratio_table(ratios: Ratios) -> str:
         + [f"{statistics.geometric_mean(by_shape.values()):.2f}"]
         for (name, cell), by_shape in sorted(ratios.items(), key=lambda item: item[0][1])
     ]
-    return _table(["cell", "against", *map(str, shapes), "geometric mean"], rows)
+    return make_table(["cell", "against", *map(str, shapes), "geometric mean"], rows)
 
 
 def _by_shape(results: Results, mode: str, entry: Any, key: str = "seconds", only: str = "") -> str:
@@ -196,7 +197,7 @@ def _by_shape(results: Results, mode: str, entry: Any, key: str = "seconds", onl
         for name in result[key]:
             if name.startswith(only) and name in result["seconds"]:
                 rows.setdefault((result["cell"], name), {})[Shape(*result["shape"])] = entry(result, name)
-    return _table(
+    return make_table(
         ["cell", "peer", *map(str, shapes)],
         [[*row, *(by_shape.get(shape, EMPTY) for shape in shapes)] for row, by_shape in rows.items()],
     )
@@ -226,6 +227,7 @@ def _in_order(items: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(items))
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    alignment = ["left" if name in ("cell", "peer", "against", "which is") else "right" for name in header]
+def make_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown, words to the left and numbers to the right; a dash if there are no rows."""
+    alignment = ["left" if name in WORDS else "right" for name in header]
     return tabulate(rows, header, tablefmt="github", colalign=alignment, disable_numparse=True) if rows else EMPTY

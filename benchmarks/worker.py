@@ -25,7 +25,7 @@ class Worker:
         self._module = module
         self._options = options
         self._program: Program | None = None
-        self._steps = 1
+        self._runs = 1
 
     def versions(self) -> dict[str, str]:
         """Of the packages that are measured."""
@@ -37,42 +37,49 @@ class Worker:
                 continue  # TensorFlow goes by two names.
         return found
 
-    def prepare_case(self, cell: str, shape: list[int], mode: str) -> dict[str, Any]:
+    def prepare_case(self, cell: str, shape: list[int], mode: str, **options: Any) -> dict[str, Any]:
         """Compiles a case and takes a first step. Returns the bytes of intermediate values, or None."""
         self._program = None  # frees the memory of the case before
         case = Case(cell, Shape(*shape), mode)  # type: ignore
-        program = self._module.prepare(case, **self._options)
+        program = self._module.prepare(case, **self._options, **options)
         if tuple(program.output_shape) != case.output_shape:
             raise ValueError(f"outputs have shape {program.output_shape}, not {case.output_shape}")
         first, second = program.run(1), program.run(1)
-        if not math.isfinite(second) or (mode == "training" and not second < first):
+        falls = second < first or (program.rounds and second == first)
+        if not math.isfinite(second) or (mode == "training" and not falls):
             raise ValueError(f"the first two steps gave {first} and {second}")
         self._program = program
         return {"temp_bytes": program.temp_bytes}
 
-    def prepare_product(self, size: int) -> None:
+    def prepare_product(self, size: int, **options: Any) -> None:
         """Prepares a product of square matrices."""
-        self._program = self._module.prepare(size, **self._options)
+        self._program = self._module.prepare(size, **self._options, **options)
 
     def calibrate(self, min_seconds: float) -> None:
-        """Learns how many steps take `min_seconds`; at least one."""
-        self._steps = 1
-        while (seconds := self.measure() * self._steps) < min_seconds / 2:
-            self._steps = math.ceil(self._steps * min(10, min_seconds / seconds))
-        self._steps = max(1, round(self._steps * min_seconds / seconds))
+        """Learns how many runs take `min_seconds`; at least one."""
+        assert self._program is not None
+        self._runs = 1
+        while (seconds := self.measure() * self._runs * self._program.steps_per_run) < min_seconds / 2:
+            self._runs = math.ceil(self._runs * min(10, min_seconds / seconds))
+        self._runs = max(1, round(self._runs * min_seconds / seconds))
 
     def measure(self) -> float:
-        """Seconds a step. One step beforehand, where steps are short, brings memory and caches back after idling."""
-        assert self._program is not None
-        if self._steps > 1:
-            self._program.run(1)
-        began = time.perf_counter()
-        self._program.run(self._steps)
-        return (time.perf_counter() - began) / self._steps
+        """Seconds a step. One run beforehand, where runs are short, brings memory and caches back after idling."""
+        program = self._program
+        assert program is not None
+        if self._runs > 1:
+            program.run(1)
+        if program.device_seconds is not None:
+            seconds = program.device_seconds(self._runs)
+        else:
+            began = time.perf_counter()
+            program.run(self._runs)
+            seconds = time.perf_counter() - began
+        return seconds / self._runs / program.steps_per_run
 
-    def compile_seconds(self, shape: list[int]) -> float:
-        """See `peers/ours.py`."""
-        return self._module.compile_seconds(Shape(*shape), **self._options)
+    def call(self, function: str, **arguments: Any) -> Any:
+        """Calls another function of the peer's module."""
+        return getattr(self._module, function)(**self._options, **arguments)
 
 
 def main() -> None:

@@ -17,13 +17,18 @@ class Unsupported(Exception):
 class Program(NamedTuple):
     """A case, ready to run.
 
-    run(n) takes n steps, waits for the last, and returns its loss (training) or one of its outputs (inference).
-    temp_bytes is what the compiler reserves for intermediate values, None if nobody knows.
+    run(n) takes n times `steps_per_run` steps, waits for the last, and returns its loss (training) or one of its
+    outputs (inference). temp_bytes is what the compiler reserves for intermediate values, None if nobody knows.
+    device_seconds(n) is the same with the device's own clock, from the start of the first to the end of the last; None
+    for the host's clock. If `rounds`, numbers have so few digits that a step may leave the loss as it was.
     """
 
     run: Callable[[int], float]
     output_shape: tuple[int, ...]
     temp_bytes: int | None = None
+    steps_per_run: int = 1
+    device_seconds: Callable[[int], float] | None = None
+    rounds: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from benchmarks.cases import Case, Shape
 from benchmarks.peers import Program, Unsupported
-from benchmarks.peers.jax_program import Network, make_program
+from benchmarks.peers.jax_program import Network, make_program, short_call
 
 PACKAGES = ("dm-haiku",)
 
 
-def prepare(case: Case) -> Program:
+def prepare(case: Case, on_gpu: bool = False) -> Program:
     """Compiles a case."""
-    return make_program(case, build(case.cell, case.shape))
+    return make_program(case, build(case.cell, case.shape), (), short_call(case.shape) if on_gpu else None)
 
 
 def build(cell: str, shape: Shape) -> Network:
