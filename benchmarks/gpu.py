@@ -30,7 +30,6 @@ CEILINGS = ("float32", "tf32", "bfloat16", "copy")
 TRAININGS = {
     f"rnn_jax {implementation or 'as chosen'}, {precision}": {"implementation": implementation, "precision": precision}
     for implementation, precision in ((None, "tf32"), ("pallas", "tf32"), ("pallas", "mixed"))
-    if implementation in (None, *IMPLEMENTATIONS)
 }
 ANSWER_LIMIT = 60.0  # seconds; who takes longer to answer is ended
 ENVIRONMENTS = {

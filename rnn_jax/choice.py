@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Params, State, draw_noise
-from rnn_jax.cells import GRU
+from rnn_jax.cells import GRU, VanillaRNN
 from rnn_jax.cudnn import why_not_cudnn
 from rnn_jax.devices import default_platform
 from rnn_jax.equations import Precision, offers_equations
@@ -40,8 +40,9 @@ class Rule(NamedTuple):
     because: str
 
 
-def _is_gru_with_many_rows(cell: Cell, xs: Any) -> bool:
-    return isinstance(cell, GRU) and cell.reset_after and math.prod(xs.shape[1:-1]) >= 64
+def _reads_wide_inputs(cell: Cell, xs: Any) -> bool:
+    wide = xs.shape[-1] >= 4 * cell.output_size and math.prod(xs.shape[1:-1]) >= 64
+    return wide and (isinstance(cell, VanillaRNN) or (isinstance(cell, GRU) and cell.reset_after))
 
 
 def _always(cell: Cell, xs: Any) -> bool:
@@ -52,16 +53,16 @@ def _always(cell: Cell, xs: Any) -> bool:
 TABLE = (
     Rule(
         "cpu",
-        _is_gru_with_many_rows,
+        _reads_wide_inputs,
         "scan",
-        "a training step of this cell, with 64 sequences or more, takes 0.8 to 0.9 of the time of fused "
-        "(benchmarks/RESULTS.md, 2026-11-23)",
+        "with inputs four times as wide as the state, in batches of 64 or more, a training step of this cell takes 0.8 "
+        "to 0.9 of the time of fused (benchmarks/RESULTS.md, 2026-11-23)",
     ),
     Rule(
         "cpu",
         _always,
         "fused",
-        "a training step takes 0.4 to 1.2 times as long as by scan, in the geometric mean 0.7 "
+        "a training step takes 0.4 to 1.1 times as long as by scan, in the geometric mean 0.7 "
         "(benchmarks/RESULTS.md, 2026-11-23)",
     ),
     # What is published is of other kernels: those of FlashRNN take 0.7 to 2.6 times as long as PyTorch's cuDNN, forward
