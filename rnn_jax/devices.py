@@ -75,26 +75,18 @@ def choose_data_on(asked: str, num_bytes: int, seeds: int) -> Literal["device", 
     return "host"
 
 
-def place(tree: Any, shardings: Any) -> Any:
-    """`jax.device_put` of what every process has alike, typed keys included, on devices of all processes.
+def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """`jax.device_put` of what every process has alike, typed keys included, on devices of all processes."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
 
-    Args:
-      tree: a pytree of arrays.
-      shardings: one for all, or a pytree of one for each.
-    """
-    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
-        return jax.device_put(tree, shardings)
-
-    def place_leaf(leaf: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    def place_leaf(leaf: Any) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            data = place_leaf(jax.random.key_data(leaf), sharding)
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+            return jax.random.wrap_key_data(place_leaf(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
-    if isinstance(shardings, jax.sharding.Sharding):
-        return jax.tree.map(lambda leaf: place_leaf(leaf, shardings), tree)
-    return jax.tree.map(place_leaf, tree, shardings)
+    return jax.tree.map(place_leaf, tree)
 
 
 def on_one_device(tree: Any) -> Any:

@@ -267,14 +267,14 @@ def jit_train_steps(
       max_steps: the most updates that one call makes.
       model_devices: how many devices share each matrix, see `sharding`; each such group takes an equal share of every
         batch.
-      data_on: "device" for data that are on every device, "host" for batches of which each has its share.
+      data_on: where the data are, see `fit`.
 
     Returns:
       (a jitted function of state, data and the number of steps, where to put the state, where to put the data).
 
     Raises:
-      ValueError: for devices that cannot be grouped, or a batch that they cannot share equally; for many states or
-        devices that share matrices, with data on the host; for many states and devices that share matrices.
+      ValueError: for devices that cannot be grouped, a batch that they cannot share equally, or many states whose
+        matrices are to be shared.
     """
     mesh = make_mesh(devices, model_devices)
     num_groups = mesh.shape[BATCH]
@@ -290,29 +290,25 @@ def jit_train_steps(
         max_steps=max_steps,
         axis_name=BATCH if num_groups > 1 else None,
     )
-    if data_on == "host" and model_devices > 1:
-        raise ValueError("devices that share matrices need the data on the device")
     if state.step.ndim:
-        if data_on == "host" or model_devices > 1:
-            raise ValueError("many states at a time need the data on the device, and no devices that share matrices")
+        if data_on == "host":
+            raise ValueError("data on the host are read for one seed at a time")
+        if model_devices > 1:
+            raise ValueError("devices share the matrices of one state at a time")
         take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
     if len(devices) == 1:
         on_it = SingleDeviceSharding(devices[0])
         return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it
-    # All examples are on every device, which knows its own by its place on the axis of the batch; or each has its own
-    # alone. What the devices on the other axis send each other is XLA's to decide.
-    data_spec = P() if data_on == "device" else P(None, BATCH)
+    everywhere, state_shardings = NamedSharding(mesh, P()), shardings(state, mesh)
+    # Of data that are on every device, each knows its own by its place on the axis of the batch. What devices on the
+    # other axis send each other is XLA's to decide.
+    data_spec = P(None, BATCH) if data_on == "host" else P()
+    specs = P(), data_spec, P()
     take_steps = jax.shard_map(
-        take_steps,
-        mesh=mesh,
-        axis_names={BATCH},
-        in_specs=(P(), data_spec, P()),
-        out_specs=P(),
-        check_vma=False,
+        take_steps, mesh=mesh, axis_names={BATCH}, in_specs=specs, out_specs=P(), check_vma=False
     )
-    state_shardings = shardings(state, mesh)
-    out_shardings = state_shardings, NamedSharding(mesh, P())
-    return jax.jit(take_steps, out_shardings=out_shardings), state_shardings, NamedSharding(mesh, data_spec)
+    take_steps = jax.jit(take_steps, out_shardings=(state_shardings, everywhere))
+    return take_steps, state_shardings, NamedSharding(mesh, data_spec)
 
 
 def fit(
@@ -344,14 +340,15 @@ def fit(
         several processes each calls this with the same arguments, devices of every process among them.
       model_devices: how many of them share each matrix instead, see `sharding`.
       data_on: "device" moves all data there, once; "host" leaves them where they are, and reads batches ahead in the
-        same order. One state at a time can be trained so, and no device may share matrices.
+        same order. One state at a time can be trained so.
 
     Yields:
       (state, its metrics on the last batch), after update 1 and after every multiple of `steps_per_call`, and at the
       end. Where many are trained at once, both lead with their axis.
 
     Raises:
-      ValueError: as `jit_train_steps` does.
+      ValueError: for devices that cannot be grouped; for a batch that they cannot share equally; for many states with
+        data on the host, or with matrices to be shared.
     """
     devices = devices or jax.devices()[:1]
     take_steps, state_placement, data_placement = jit_train_steps(
@@ -365,13 +362,14 @@ def fit(
         model_devices=model_devices,
         data_on=data_on,
     )
-    state = place(state, state_placement)
+    state = jax.tree.map(place, state, state_placement)
     step = int(np.max(np.asarray(state.step)))
     if data_on == "device":
         supply = itertools.repeat(place(data, data_placement))
     else:
-        own = [i for i, device in enumerate(devices) if device.process_index == jax.process_index()]
-        share = batch_size // len(devices)
+        process = jax.process_index()
+        own = [i // model_devices for i, device in enumerate(devices) if device.process_index == process]
+        share = batch_size * model_devices // len(devices)
         supply = read_ahead(
             data,
             _order_key(on_one_device(state)),

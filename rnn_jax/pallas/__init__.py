@@ -3,7 +3,7 @@
 Two kernels, one forwards and one backwards, hold the recurrent weights and loop over time. What needs no loop is done
 outside of it, as one product over all steps: x w_x + b before, the gradients of the weights and of the inputs after.
 
-- `unroll_pallas` and `unroll_both` run a cell, `why_not_pallas` says whether they would;
+- `unroll_pallas` runs a cell, `why_not_pallas` says whether it would;
 - `steps` has what a step does in each kernel, made of the cell's own equations, and the derivative;
 - `gpu` and `tpu` have the loops over time, each for its compiler.
 """
@@ -22,7 +22,7 @@ from rnn_jax.equations import Precision
 from rnn_jax.fused import VALUE, make_plan
 from rnn_jax.pallas import steps
 
-__all__ = ["unroll_both", "unroll_pallas", "why_not_pallas"]
+__all__ = ["unroll_pallas", "why_not_pallas"]
 
 LARGEST_ARRAY = 2**31  # numbers: the kernels address with 32 bits
 
@@ -88,42 +88,6 @@ def unroll_pallas(
     final, ys = outputs
     final = jax.tree.map(lambda a: a[:rows, :units].reshape(*batch_shape, units), final)
     return final, ys[:, :rows, :units].reshape(num_steps, *batch_shape, units)
-
-
-def unroll_both(
-    cell: Any,
-    params: tuple[Params, Params],
-    state: tuple[State, State],
-    xs: Array,
-    valid: Array | None,
-    **options: Any,
-) -> tuple[tuple[State, State], tuple[Array, Array]]:
-    """Runs a cell from both ends of the sequences, with parameters and state of each, in one kernel.
-
-    Args:
-      cell: as `unroll_pallas` takes it, and so are xs and valid.
-      params: those of the cell that reads forwards, and those of the one that reads backwards.
-      state: their states before the first step.
-      xs: the inputs.
-      valid: which of them are.
-      **options: precision, backend and interpret.
-
-    Returns:
-      ((final state forwards, backwards), (ys forwards, backwards)), each as `unroll_pallas` gives it.
-    """
-
-    def from_both_ends(array: Array) -> Array:
-        return jnp.stack([array, jnp.flip(array, 0)])
-
-    def run(params: Params, state: State, xs: Array, valid: Array | None) -> tuple[State, Array]:
-        return unroll_pallas(cell, params, state, xs, None, valid, reverse=False, **options)
-
-    def stack(forwards: Any, backwards: Any) -> Any:
-        return jax.tree.map(lambda *pair: jnp.stack(pair), forwards, backwards)
-
-    final, ys = jax.vmap(run)(stack(*params), stack(*state), *jax.tree.map(from_both_ends, (xs, valid)))
-    forwards, backwards = (jax.tree.map(lambda a, n=n: a[n], final) for n in range(2))
-    return (forwards, backwards), (ys[0], jnp.flip(ys[1], 0))
 
 
 def why_not_pallas(

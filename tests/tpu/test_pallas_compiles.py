@@ -1,5 +1,7 @@
 """The kernels, compiled for a TPU v5e by the TPU's own compiler."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -7,7 +9,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 import rnn_jax as rnn
-from rnn_jax.pallas import unroll_both, unroll_pallas, why_not_pallas
+from rnn_jax.pallas import unroll_pallas, why_not_pallas
 
 pytest.importorskip("libtpu", reason="needs the TPU's compiler: pip install libtpu")
 
@@ -67,9 +69,11 @@ def test_it_compiles(sharding, cell, num_steps, batch_size, dtype, precision):
 def test_both_directions_compile(sharding):
     cell = rnn.LSTM(128)
     params, state, xs, valid = shapes_of(cell, 28, 128, 28, jnp.float32)
+    both = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape), a.dtype), (params, state, xs))
 
     def unroll(params, state, xs, valid):
-        return unroll_both(cell, params, state, xs, valid, backend="tpu")
+        run = functools.partial(unroll_pallas, cell, noise=None, valid=valid, reverse=False, backend="tpu")
+        return jax.vmap(run)(params, state, xs)
 
-    program = compile_gradients(unroll, ((params, params), (state, state), xs, valid), sharding)
+    program = compile_gradients(unroll, (*both, valid), sharding)
     assert program.count('custom_call_target="tpu_custom_call"') == 2
