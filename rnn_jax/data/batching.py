@@ -24,9 +24,16 @@ def example_order(key: Array, num_examples: int, start: Array, count: int) -> Ar
       int32 [count], numbers of examples from 0 to N - 1.
     """
     first_epoch = start // num_examples
-    epochs = first_epoch + jnp.arange(2 + (count - 1) // num_examples)
-    stream = jax.vmap(epoch_order, in_axes=(None, None, 0))(key, num_examples, epochs)
-    return lax.dynamic_slice(stream.reshape(-1), [start - first_epoch * num_examples], [count])
+    num_epochs = (start + count - 1) // num_examples - first_epoch + 1
+
+    def draw(n: Array, stream: Array) -> Array:
+        order = epoch_order(key, num_examples, first_epoch + n)
+        return lax.dynamic_update_slice(stream, order, [n * num_examples])
+
+    # A loop, as most windows lie within one epoch, and to draw another takes as long as several training steps.
+    most_epochs = 2 + (count - 1) // num_examples
+    stream = lax.fori_loop(0, num_epochs, draw, jnp.zeros(most_epochs * num_examples, jnp.int32))
+    return lax.dynamic_slice(stream, [start - first_epoch * num_examples], [count])
 
 
 def epoch_order(key: Array, num_examples: int, epoch: Array) -> Array:
