@@ -122,8 +122,7 @@ On each of 256 chips, {batch} images are 60% of MNIST.
 - All-reduce: along both sides of the slice and back, {hop:.0f} µs from chip to chip, and {links:.0f} GB/s each way for
   a chip with its four links at work; half of that where a side is shorter than {wraps} chips, and no link closes its
   rings. Nothing runs beside it.
-- Not counted: drawing the order of the examples, which every chip does for itself, once in a call; and the time between
-  two calls.
+- Not counted: the time between two calls, and drawing the order of the examples, once an epoch.
 - On a TPU, JAX rounds the factors of float32 products to bfloat16, unless it is told otherwise.
 
 Sources: [TPU v5e](https://cloud.google.com/tpu/docs/v5e) for a chip's {tflops:.0f} TFLOP/s, its four links of 400
@@ -178,18 +177,19 @@ def compile_steps(
     sizes: dict[str, Any] = {
         "max_pixel": 255,
         "batch_size": batch_size,
-        "max_steps": STEPS_PER_CALL,
         "model_devices": model_devices,
     }
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
         state = jax.eval_shape(lambda: init_state(classifier, optimizer, jax.random.key(0), COLUMNS))
-        take_steps, state_places, data_place = jit_train_steps(classifier, optimizer, state, devices, **sizes)
+        take_steps, *places = jit_train_steps(classifier, optimizer, state, devices, **sizes)
+        state_places, data_place, examples_place = places
         state = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, state_places
         )
         images = jax.ShapeDtypeStruct((num_images, ROWS, COLUMNS), jnp.uint8, sharding=data_place)
         labels = jax.ShapeDtypeStruct((num_images,), jnp.int32, sharding=data_place)
-        return take_steps.lower(state, Split(images, labels), STEPS_PER_CALL).compile()  # type: ignore
+        examples = jax.ShapeDtypeStruct((STEPS_PER_CALL, batch_size), jnp.int32, sharding=examples_place)
+        return take_steps.lower(state, Split(images, labels), examples, STEPS_PER_CALL).compile()  # type: ignore
 
 
 def num_params(encoder: Layer) -> int:

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from rnn_jax.base import Array, Params, State, check_size
 from rnn_jax.classifier import Classifier, Metrics, classification_metrics
 from rnn_jax.data import Split
-from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.data.batching import ExampleOrder, rows_in_time
 from rnn_jax.data.reading import read_ahead
 from rnn_jax.devices import on_one_device, place
 from rnn_jax.sharding import BATCH, make_mesh, shardings
@@ -110,43 +110,32 @@ def train_steps(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     data: Split,
+    examples: Array | None,
     num_steps: Array,
     *,
     max_pixel: int,
-    batch_size: int,
-    max_steps: int,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Many updates in one call, each on a batch drawn from data that lie on the device, or read on the host.
-
-    What a step does depends on `state` alone, not on how the steps are cut into calls.
+    """Many updates in one call, each on a batch of data that lie on the device, or of batches read on the host.
 
     Args:
       classifier: what is trained.
       optimizer: how.
       state: where training is.
-      data: the training images, uint8 [N, rows, columns], and labels [N]; or the batches of `max_steps` steps, uint8
-        [S, B, rows, columns] and [S, B], of which each device has its share.
-      num_steps: int [], how many updates to make, from 1 to `max_steps`; its value may change without recompilation.
+      data: the training images, uint8 [N, rows, columns], and labels [N]; without `examples` the batches of `S` steps,
+        uint8 [S, B, rows, columns] and [S, B].
+      examples: int32 [S, B], the numbers of the examples that each step takes; or None.
+      num_steps: int [], how many updates to make, from 1 to S; its value may change without recompilation.
       max_pixel: the value of a white pixel.
-      batch_size: examples in a batch.
-      max_steps: the most updates that one call makes.
-      axis_name: the axis of devices, see `train_step`; each takes its share of every batch.
+      axis_name: the axis of devices, see `train_step`; each gives its share of every batch as B.
 
     Returns:
       (the state after the updates, its metrics on the batch of the last update).
     """
-    if data.labels.ndim == 1:
-        order = example_order(_order_key(state), len(data.labels), state.step * batch_size, max_steps * batch_size)
-        order = order.reshape(max_steps, batch_size)
-        if axis_name is not None:
-            share = batch_size // lax.axis_size(axis_name)
-            order = lax.dynamic_slice_in_dim(order, share * lax.axis_index(axis_name), share, axis=1)
-    else:
-        order = jnp.arange(max_steps)
 
     def batch(i: Array) -> tuple[Array, Array]:
-        return rows_in_time(data.images[order[i]], max_pixel), data.labels[order[i]]
+        of_step = i if examples is None else examples[i]
+        return rows_in_time(data.images[of_step], max_pixel), data.labels[of_step]
 
     def body(i: Array, state: TrainState) -> TrainState:
         return train_step(classifier, optimizer, state, *batch(i), axis_name)[0]
@@ -155,10 +144,6 @@ def train_steps(
     xs, labels = batch(num_steps - 1)
     metrics = classification_metrics(classifier.apply(state.params, xs), labels)
     return state, metrics if axis_name is None else lax.pmean(metrics, axis_name)
-
-
-def _order_key(state: TrainState) -> Array:
-    return jax.random.fold_in(state.key, 0)
 
 
 def train_on_stream(
@@ -251,10 +236,9 @@ def jit_train_steps(
     *,
     max_pixel: int,
     batch_size: int,
-    max_steps: int,
     model_devices: int = 1,
     data_on: Literal["device", "host"] = "device",
-) -> tuple[Any, Any, Sharding]:
+) -> tuple[Any, Any, Sharding, Sharding]:
     """`train_steps`, jitted for devices that share the work; they may be those of a machine that is not here.
 
     Args:
@@ -264,13 +248,13 @@ def jit_train_steps(
       devices: what to train on.
       max_pixel: the value of a white pixel.
       batch_size: examples in a batch.
-      max_steps: the most updates that one call makes.
       model_devices: how many devices share each matrix, see `sharding`; each such group takes an equal share of every
         batch.
       data_on: where the data are, see `fit`.
 
     Returns:
-      (a jitted function of state, data and the number of steps, where to put the state, where to put the data).
+      (a jitted function of state, data, examples and the number of steps; where to put the state; the data; and the
+      examples, which lead with another axis where many states are trained).
 
     Raises:
       ValueError: for devices that cannot be grouped, a batch that they cannot share equally, or many states whose
@@ -286,29 +270,31 @@ def jit_train_steps(
         classifier,
         optimizer,
         max_pixel=max_pixel,
-        batch_size=batch_size,
-        max_steps=max_steps,
         axis_name=BATCH if num_groups > 1 else None,
     )
+    batches_spec = P(None, BATCH)
     if state.step.ndim:
         if data_on == "host":
             raise ValueError("data on the host are read for one seed at a time")
         if model_devices > 1:
             raise ValueError("devices share the matrices of one state at a time")
-        take_steps = jax.vmap(take_steps, in_axes=(0, None, None))
+        take_steps, batches_spec = jax.vmap(take_steps, in_axes=(0, None, 0, None)), P(None, None, BATCH)
     if len(devices) == 1:
         on_it = SingleDeviceSharding(devices[0])
-        return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it
-    everywhere, state_shardings = NamedSharding(mesh, P()), shardings(state, mesh)
-    # Of data that are on every device, each knows its own by its place on the axis of the batch. What devices on the
-    # other axis send each other is XLA's to decide.
-    data_spec = P(None, BATCH) if data_on == "host" else P()
-    specs = P(), data_spec, P()
+        return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it, on_it
+    state_shardings = shardings(state, mesh)
+    data_spec, examples_spec = (P(), batches_spec) if data_on == "device" else (batches_spec, P())
+    # What the devices on the other axis send each other is XLA's to decide.
     take_steps = jax.shard_map(
-        take_steps, mesh=mesh, axis_names={BATCH}, in_specs=specs, out_specs=P(), check_vma=False
+        take_steps,
+        mesh=mesh,
+        axis_names={BATCH},
+        in_specs=(P(), data_spec, examples_spec, P()),
+        out_specs=P(),
+        check_vma=False,
     )
-    take_steps = jax.jit(take_steps, out_shardings=(state_shardings, everywhere))
-    return take_steps, state_shardings, NamedSharding(mesh, data_spec)
+    take_steps = jax.jit(take_steps, out_shardings=(state_shardings, NamedSharding(mesh, P())))
+    return take_steps, state_shardings, NamedSharding(mesh, data_spec), NamedSharding(mesh, examples_spec)
 
 
 def fit(
@@ -351,40 +337,52 @@ def fit(
         data on the host, or with matrices to be shared.
     """
     devices = devices or jax.devices()[:1]
-    take_steps, state_placement, data_placement = jit_train_steps(
+    take_steps, *placements = jit_train_steps(
         classifier,
         optimizer,
         state,
         devices,
         max_pixel=max_pixel,
         batch_size=batch_size,
-        max_steps=min(steps_per_call, steps),
         model_devices=model_devices,
         data_on=data_on,
     )
+    state_placement, data_placement, examples_placement = placements
     state = jax.tree.map(place, state, state_placement)
-    step = int(np.max(np.asarray(state.step)))
+    shape, step = state.step.shape, int(np.max(np.asarray(state.step)))
+    calls = [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])]
+    max_steps = min(steps_per_call, steps)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(on_one_device(state).key.reshape(-1))
+    orders = [ExampleOrder(key, len(data.labels), batch_size) for key in keys]
     if data_on == "device":
-        supply = itertools.repeat(place(data, data_placement))
+        data = place(data, data_placement)
+
+        def read(steps: range) -> np.ndarray:
+            examples = np.zeros((len(orders), max_steps, batch_size), np.int32)
+            for order, rows in zip(orders, examples, strict=True):
+                order.prepare(steps)
+                rows[: len(steps)] = order.read(steps)
+            return examples.reshape(*shape, max_steps, batch_size)
+
+        supply = ((data, place(read(steps), examples_placement)) for steps in calls)
     else:
         process = jax.process_index()
         own = [i // model_devices for i, device in enumerate(devices) if device.process_index == process]
         share = batch_size * model_devices // len(devices)
-        supply = read_ahead(
+        batches = read_ahead(
             data,
-            _order_key(on_one_device(state)),
-            [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])],
-            batch_size=batch_size,
+            orders[0],
+            calls,
             own=slice(share * own[0], share * (own[-1] + 1)),
-            max_steps=min(steps_per_call, steps),
+            max_steps=max_steps,
             place=lambda batches: jax.tree.map(
                 functools.partial(jax.make_array_from_process_local_data, data_placement), batches
             ),
         )
-    for goal, data in zip(_goals(step, steps, steps_per_call), supply, strict=False):
+        supply = zip(batches, itertools.repeat(None))
+    for steps_of_call, (data, examples) in zip(calls, supply, strict=True):
         # Waiting keeps the reader's clock true, and one call in flight: more would deadlock CPU devices.
-        state, metrics = jax.block_until_ready(take_steps(state, data, goal - step))
-        step = goal
+        state, metrics = jax.block_until_ready(take_steps(state, data, examples, len(steps_of_call)))
         yield state, metrics
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import rnn_jax as rnn
 from rnn_jax.classifier import Classifier, classification_metrics
 from rnn_jax.data import Split
-from rnn_jax.data.batching import example_order, rows_in_time
+from rnn_jax.data.batching import ExampleOrder, rows_in_time
 from rnn_jax.data.reading import read_ahead
 from rnn_jax.recipes import RECIPES
 from rnn_jax.training import evaluate, fit, init_state, train_on_stream, train_step
@@ -61,19 +61,19 @@ def test_rows_of_pixels_are_steps_in_time():
 
 
 def test_every_epoch_shows_every_example_once():
-    order = np.asarray(example_order(jax.random.key(0), N, jnp.int32(0), 3 * N)).reshape(3, N)
+    order = ExampleOrder(jax.random.key(0), N, batch_size=1).read(range(3 * N)).reshape(3, N)
     for epoch in order:
         assert sorted(epoch) == list(range(N))
     assert not np.array_equal(order[0], order[1])
 
 
-order_window = jax.jit(example_order, static_argnums=(1, 3))
-
-
-@given(start=st.integers(0, 200), count=st.sampled_from([1, 7, 20, 45]))
-def test_any_window_of_the_order_is_the_same_stream(start, count):
-    stream = order_window(jax.random.key(0), N, 0, 250)
-    np.testing.assert_array_equal(order_window(jax.random.key(0), N, start, count), stream[start : start + count])
+@given(start=st.integers(0, 30), count=st.integers(1, 12), prepared=st.integers(1, 50))
+def test_any_steps_of_the_order_are_the_same_stream(start, count, prepared):
+    order = ExampleOrder(jax.random.key(0), N, BATCH)
+    stream = order.read(range(42))
+    order.prepare(range(prepared))
+    steps = range(start, start + count)
+    np.testing.assert_array_equal(order.read(steps), stream[start : start + count])
 
 
 # --- steps ---
@@ -97,10 +97,9 @@ def test_a_step_goes_down_the_gradient(data):
 def test_steps_in_one_call_are_steps_one_by_one(data):
     state = slow_state = first_state()
     *_, (state, metrics) = train(state, data, steps=10)
-    order_key = jax.random.fold_in(slow_state.key, 0)
-    order = np.asarray(example_order(order_key, N, jnp.int32(0), 10 * BATCH)).reshape(10, BATCH)
+    order = ExampleOrder(jax.random.fold_in(slow_state.key, 0), N, BATCH)
     step = jax.jit(functools.partial(train_step, CLASSIFIER, OPTIMIZER))
-    for batch in order:
+    for batch in order.read(range(10)):
         xs, labels = rows_in_time(jnp.asarray(data.images[batch]), 255), jnp.asarray(data.labels[batch])
         slow_state, _ = step(slow_state, xs, labels)
     assert_close(state.params, slow_state.params)
@@ -199,13 +198,13 @@ def test_data_on_the_host_change_no_bit(data, num_devices):
 def test_what_is_read_ahead_is_the_stream(data, first, lengths, own):
     own = slice(0, 4) if own == "a" else slice(4, 6)
     calls = [range(*ends) for ends in itertools.pairwise(itertools.accumulate([first, *lengths]))]
-    key = jax.random.key(1)
-    read = list(read_ahead(data, key, calls, batch_size=BATCH, own=own, max_steps=5, place=lambda split: split))
+    order = ExampleOrder(jax.random.key(1), N, BATCH)
+    read = list(read_ahead(data, order, calls, own=own, max_steps=5, place=lambda split: split))
     assert len(read) == len(calls)
     for steps, split in zip(calls, read, strict=True):
-        order = np.asarray(order_window(key, N, steps.start * BATCH, 5 * BATCH)).reshape(5, BATCH)[: len(steps), own]
-        np.testing.assert_array_equal(split.images[: len(steps)], data.images[order])
-        np.testing.assert_array_equal(split.labels[: len(steps)], data.labels[order])
+        examples = order.read(steps)[:, own]
+        np.testing.assert_array_equal(split.images[: len(steps)], data.images[examples])
+        np.testing.assert_array_equal(split.labels[: len(steps)], data.labels[examples])
         assert not split.images[len(steps) :].any()
 
 
