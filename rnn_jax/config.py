@@ -91,10 +91,10 @@ class Config:
         f"resumed; default: {RUNS}/ and the cell, the data and the time",
         decides=False,
     )
-    checkpoint_every: int = option(
-        200,
+    checkpoint_every: int | None = option(
+        None,
         "steps between two checkpoints, each with a look at the validation images; a call takes 50 steps, at whose "
-        "end it is saved",
+        "end it is saved; default: a tenth of all steps, at most 500",
         decides=False,
     )
     keep_checkpoints: int = option(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 REPORT_EVERY = 200  # steps
 STEPS_PER_CALL = 50  # so often moves the progress bar; REPORT_EVERY is a multiple of it
+MOST_BETWEEN_CHECKPOINTS = 500  # steps, by default
 NOTICE = "saving after the current steps; Ctrl-C stops at once"
 
 
@@ -84,6 +86,7 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
     if config.resume:
         state = from_first(checkpoints.restore(state) or state)
         print(f"Resuming after step {_step(state)} of {recipe.steps}", flush=True)
+    checkpoint_every = config.checkpoint_every or min(math.ceil(recipe.steps / 10), MOST_BETWEEN_CHECKPOINTS)
     first_step = step = _step(state)
     hand_outs, history = fit_from(state), run.begin_metrics(first_step)
     evaluate_params = _evaluation(config, classifier, data.max_pixel)
@@ -97,7 +100,7 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
         ):
             for state, metrics in hand_outs:
                 previous, step = step, _step(state)
-                due = step == recipe.steps or step // config.checkpoint_every > previous // config.checkpoint_every
+                due = step == recipe.steps or step // checkpoint_every > previous // checkpoint_every
                 validation = evaluate_params(state.params, data.validation) if due else None
                 reports = _reports(config, step, metrics, validation)
                 run.add_metrics(reports)
