@@ -7,16 +7,16 @@ import signal
 import sys
 import zlib
 
-from rnn_jax.checkpoint import CheckpointError
-from rnn_jax.config import Config, parse
+from rnn_jax.app.checkpoint import CheckpointError
+from rnn_jax.app.config import Config, parse
+from rnn_jax.app.devices import choose_data_on, choose_devices, use_every_core
+from rnn_jax.app.folder import RunFolder
+from rnn_jax.app.interruption import Interrupted
+from rnn_jax.app.listeners import check_tensorboard
+from rnn_jax.app.processes import MeetingError, check_same, first_process_first, is_first, joined, leave
+from rnn_jax.app.run import Diverged, train
 from rnn_jax.data import DataError, Dataset, load_dataset
 from rnn_jax.data.dataset import num_bytes
-from rnn_jax.devices import choose_data_on, choose_devices, use_every_core
-from rnn_jax.interruption import Interrupted
-from rnn_jax.processes import MeetingError, check_same, first_process_first, is_first, joined, leave
-from rnn_jax.run_folder import RunFolder
-from rnn_jax.tensorboard import check_tensorboard
-from rnn_jax.trainer import Diverged, train
 
 
 def main() -> int:

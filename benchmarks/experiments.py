@@ -20,7 +20,7 @@ from benchmarks.__main__ import HOME
 from benchmarks.cases import SHAPES, Shape
 from benchmarks.measure import PAUSE, describe_machine
 from benchmarks.report import machine_label, update_file
-from rnn_jax import fused
+from rnn_jax.implementations import fused
 
 REMAT: dict[str, dict[str, Any]] = {
     'implementation="scan"': {"implementation": "scan"},

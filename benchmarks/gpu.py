@@ -19,7 +19,7 @@ from benchmarks.gpu_report import COMMAND, failed_checks, plot_times, section
 from benchmarks.measure import RemoteWorker, WorkerError, WorkerFailed, describe_machine
 from benchmarks.peers import Peer
 from benchmarks.report import Results, update_file
-from rnn_jax.choice import IMPLEMENTATIONS
+from rnn_jax.implementations.table import IMPLEMENTATIONS
 
 # The largest |ours - reference| / |reference| that passes; a wrong result is off by about 1.
 LIMITS = {"float32": 1e-4, "tf32": 1e-2, "mixed": 2e-2, "bfloat16": 1e-1}

@@ -21,13 +21,13 @@ import rnn_jax as rnn
 from benchmarks.cases import Case, Shape
 from benchmarks.experiments import make_table
 from benchmarks.measure import ROOT
+from rnn_jax.app.recipes import RECIPES
+from rnn_jax.app.run import STEPS_PER_CALL
 from rnn_jax.base import Layer
-from rnn_jax.classifier import Classifier
+from rnn_jax.cells.equations import Precision
 from rnn_jax.data import Split
-from rnn_jax.equations import Precision
-from rnn_jax.recipes import RECIPES
-from rnn_jax.trainer import STEPS_PER_CALL
-from rnn_jax.training import init_state, jit_train_steps
+from rnn_jax.readout import Classifier
+from rnn_jax.training.fit import init_state, jit_train_steps
 
 IMAGES, ROWS, COLUMNS = 55_000, 28, 28  # of MNIST, to train on
 FEW_IMAGES = 500  # their order is compiled in a fraction of the time

@@ -1,5 +1,8 @@
 """Recurrent networks as pure functions in JAX."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from rnn_jax import convert, hopfield
 from rnn_jax.cells import (
     GRU,
@@ -15,14 +18,18 @@ from rnn_jax.cells import (
     VanillaRNNParams,
     VanillaRNNState,
 )
-from rnn_jax.choice import explain
-from rnn_jax.equations import Dense, EquationsCell
+from rnn_jax.cells.equations import Dense, EquationsCell
+from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
-from rnn_jax.predict import Model, load_run
 from rnn_jax.regularization import dropout, variational_dropout, zoneout
 from rnn_jax.sharding import TensorParallel, tensor_parallel
 from rnn_jax.unroll import unroll
+
+if TYPE_CHECKING:
+    from rnn_jax.app.model import Model, load_run
+
+__version__ = "0.1.0"
 
 __all__ = [
     "GRU",
@@ -60,3 +67,16 @@ __all__ = [
     "variational_dropout",
     "zoneout",
 ]
+
+# Names of the program, which is imported when one of them is asked for (PEP 562).
+_ON_DEMAND = {"Model": "rnn_jax.app.model", "load_run": "rnn_jax.app.model"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ON_DEMAND[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})

@@ -7,12 +7,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from rnn_jax.command_line import Parser, path
+from rnn_jax.app.export import PLATFORMS, export_model
+from rnn_jax.app.flags import Parser, path
+from rnn_jax.app.model import Model, load_run
+from rnn_jax.app.reporting import data_label
 from rnn_jax.data import DataError, load_dataset
-from rnn_jax.export import PLATFORMS, export_model
-from rnn_jax.images import read_images
-from rnn_jax.predict import Model, load_run
-from rnn_jax.reporting import data_label
+from rnn_jax.tasks.images import read_images
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
 

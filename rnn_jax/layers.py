@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_choice
-from rnn_jax.choice import Implementation
-from rnn_jax.equations import Precision
+from rnn_jax.cells.equations import Precision
+from rnn_jax.implementations.table import Implementation
 from rnn_jax.lengths import flip_valid, last_output, valid_steps, where_valid
 from rnn_jax.unroll import unroll
 

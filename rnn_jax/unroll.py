@@ -11,13 +11,13 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise, take_step
-from rnn_jax.choice import IMPLEMENTATIONS, PORTABLE, Implementation, choose, why_not
-from rnn_jax.cudnn import unroll_cudnn
-from rnn_jax.devices import default_platform
-from rnn_jax.equations import Dense, DenseCall, EquationsCell, Precision, apply_equations, offers_equations
-from rnn_jax.fused import unroll_fused
+from rnn_jax.cells.equations import Dense, DenseCall, EquationsCell, Precision, apply_equations, offers_equations
+from rnn_jax.implementations.cudnn import unroll_cudnn
+from rnn_jax.implementations.fused import unroll_fused
+from rnn_jax.implementations.pallas import unroll_pallas
+from rnn_jax.implementations.platform import default_platform
+from rnn_jax.implementations.table import IMPLEMENTATIONS, PORTABLE, Implementation, choose, why_not
 from rnn_jax.lengths import valid_steps, where_valid
-from rnn_jax.pallas import unroll_pallas
 
 
 def unroll(

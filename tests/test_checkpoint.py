@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rnn_jax.checkpoint import CheckpointError, Checkpoints, is_sound, restore, steps_in
+from rnn_jax.app.checkpoint import CheckpointError, Checkpoints, is_sound, restore, steps_in
 
 
 class State(NamedTuple):
@@ -169,7 +169,7 @@ def test_another_number_of_devices_restores(make):
     program = f"""
 import jax, jax.numpy as jnp, numpy as np
 from pathlib import Path
-from rnn_jax.checkpoint import Checkpoints
+from rnn_jax.app.checkpoint import Checkpoints
 mesh = jax.make_mesh((2,), ("data",))
 template = jax.device_put({{"w": jnp.zeros((2, 3)), "key": jax.random.key(0)}}, jax.NamedSharding(mesh, jax.P()))
 state = Checkpoints(Path({str(checkpoints.folder)!r}), keep=3, warn=print).restore(template)

@@ -9,7 +9,8 @@ import pytest
 from helpers import assert_close, draw_inputs, draw_params, draw_state, loss
 
 import rnn_jax as rnn
-from rnn_jax import choice, devices, pallas
+from rnn_jax.implementations import pallas
+from rnn_jax.implementations import table as choice
 from rnn_jax.unroll import UNROLL
 
 T, B = 5, 3
@@ -83,7 +84,7 @@ def test_every_platform_and_cell_finds_a_rule(cell):
 
 
 def test_the_platform_is_told():
-    assert devices.default_platform() == jax.default_backend() == "cpu"
+    assert choice.default_platform() == jax.default_backend() == "cpu"
 
 
 def test_what_runs_on_one_platform_only_leaves_the_others_what_they_had(monkeypatch):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
-from rnn_jax.config import CELLS, Config, parse
+from rnn_jax.app.config import CELLS, Config, parse
+from rnn_jax.app.recipes import RECIPES
 from rnn_jax.data import Dataset, Split
-from rnn_jax.recipes import RECIPES
 
 
 def test_no_flags_are_the_defaults():

@@ -13,7 +13,7 @@ from jax.interpreters import mlir
 from jaxlib import gpu_rnn
 
 import rnn_jax as rnn
-from rnn_jax import cudnn
+from rnn_jax.implementations import cudnn
 
 T, B, D, H = 5, 3, 3, 4
 

@@ -1,6 +1,6 @@
 import pytest
 
-from rnn_jax.devices import choose_data_on, choose_devices
+from rnn_jax.app.devices import choose_data_on, choose_devices
 
 
 @pytest.mark.parametrize(

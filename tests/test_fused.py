@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
-from rnn_jax import fused
-from rnn_jax.equations import Dense, apply_equations
+from rnn_jax.cells.equations import Dense, apply_equations
+from rnn_jax.implementations import fused
 from rnn_jax.layers import CellWrapper
 
 T, B = 5, 3

@@ -11,7 +11,7 @@ from benchmarks.cases import GPU_SHAPES, LONG, TUTORIAL, Case, Shape
 from benchmarks.gpu_report import plot_times, section
 from benchmarks.measure import WorkerError, WorkerFailed
 from benchmarks.peers import Peer
-from rnn_jax.choice import IMPLEMENTATIONS
+from rnn_jax.implementations.table import IMPLEMENTATIONS
 
 TINY = Shape(batch=2, time=3, input_size=5, hidden_size=7)
 

@@ -14,9 +14,9 @@ from jax.experimental.pallas.tpu import InterpretParams
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import rnn_jax as rnn
-from rnn_jax.fused import unroll_fused
+from rnn_jax.implementations.fused import unroll_fused
+from rnn_jax.implementations.pallas import gpu, tpu, unroll_pallas, why_not_pallas
 from rnn_jax.lengths import valid_steps
-from rnn_jax.pallas import gpu, tpu, unroll_pallas, why_not_pallas
 from rnn_jax.unroll import in_chunks, unroll_scan
 
 CELLS = {
@@ -278,6 +278,6 @@ def test_gpus_with_less_shared_memory_serve_less(monkeypatch, capability, served
 
 
 def test_a_version_of_jax_without_the_compiler_of_kernels(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rnn_jax.pallas.gpu", None)
+    monkeypatch.setitem(sys.modules, "rnn_jax.implementations.pallas.gpu", None)
     why_not = why_not_pallas(rnn.GRU(8), *shapes_of(rnn.GRU(8), T, B, INPUT_SIZE, jnp.float32), backend="gpu")
     assert why_not.startswith("kernels that this version of JAX can compile")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from rnn_jax.app.folder import Report
 from rnn_jax.data import Split
-from rnn_jax.pictures import confusion_matrix, training_curve, worst_mistakes
-from rnn_jax.run_folder import Report
+from rnn_jax.tasks.plots import confusion_matrix, training_curve, worst_mistakes
 
 
 def points(line):

@@ -15,10 +15,10 @@ from PIL import Image
 
 import rnn_jax as rnn
 from rnn_jax.__main__ import main
-from rnn_jax.config import Config
+from rnn_jax.app.config import Config
+from rnn_jax.app.export import export_model
+from rnn_jax.app.folder import DataInfo, read_metrics
 from rnn_jax.data import load_dataset
-from rnn_jax.export import export_model
-from rnn_jax.run_folder import DataInfo, read_metrics
 
 ARGV = [
     "--dataset=digits",

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from helpers import final_params, run_train
 
-from rnn_jax import processes
-from rnn_jax.checkpoint import steps_in
-from rnn_jax.devices import choose_devices
+from rnn_jax.app import processes
+from rnn_jax.app.checkpoint import steps_in
+from rnn_jax.app.devices import choose_devices
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--dataset=digits", "--cell=gru", "--hidden-size=4", "--recipe=tutorial", "--learning-rate=0.1"]
@@ -41,7 +41,7 @@ def started(count, *argv, setup="", environment=None):
     port, running = free_port(), []
     program = f"""
 import sys, train
-from rnn_jax import processes, trainer
+from rnn_jax.app import processes, run as trainer
 trainer._save_picture = lambda *arguments: None  # It would take longer than the training.
 {setup}
 processes.leave(train.main)
@@ -75,7 +75,7 @@ def read_until(process, text):
 
 def test_processes_share_stop_die_and_go_on_as_one_would_have(tmp_path, capsys, monkeypatch):
     """Two are asked to stop, four, with the data on the host, go on until one is killed, and one finishes alone."""
-    monkeypatch.setattr("rnn_jax.trainer._save_picture", lambda *args: None)
+    monkeypatch.setattr("rnn_jax.app.run._save_picture", lambda *args: None)
     run, argv = tmp_path / "cut", [*SMALL, "--steps=600", "--resume", "--output-dir"]
     assert run_train(capsys, *argv, tmp_path / "whole", "--devices=1")[0] == 0
 

@@ -6,9 +6,9 @@ import os
 import numpy as np
 import pytest
 
-from rnn_jax.config import Config, parse
+from rnn_jax.app.config import Config, parse
+from rnn_jax.app.folder import CONFIG, METRICS, Report, RunFolder, newest_run, read_data_info, read_metrics
 from rnn_jax.data import Dataset, Split
-from rnn_jax.run_folder import CONFIG, METRICS, Report, RunFolder, newest_run, read_data_info, read_metrics
 
 SPLIT = Split(np.zeros((5, 8, 9), np.uint8), np.zeros(5, np.int32))
 DATA = Dataset("digits", SPLIT, SPLIT, SPLIT, max_pixel=16, num_classes=10, source="here")

@@ -11,10 +11,10 @@ from helpers import assert_close, draw_inputs, draw_params
 from jax.sharding import PartitionSpec as P
 
 import rnn_jax as rnn
-from rnn_jax.classifier import Classifier
 from rnn_jax.data import Split
+from rnn_jax.readout import Classifier
 from rnn_jax.sharding import make_mesh, shardings
-from rnn_jax.training import evaluate, fit, init_state, init_states
+from rnn_jax.training.fit import evaluate, fit, init_state, init_states
 
 N, ROWS, COLUMNS = 20, 4, 5
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)

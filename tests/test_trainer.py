@@ -20,13 +20,13 @@ import pytest
 from helpers import assert_close, final_params, run_train
 
 import rnn_jax as rnn
-from rnn_jax import trainer
-from rnn_jax.checkpoint import steps_in
-from rnn_jax.classifier import Classifier
+from rnn_jax.app import run as trainer
+from rnn_jax.app.checkpoint import steps_in
+from rnn_jax.app.folder import read_metrics
+from rnn_jax.app.run import Diverged, fit_until_diverged
 from rnn_jax.data import Split
-from rnn_jax.run_folder import read_metrics
-from rnn_jax.trainer import Diverged, fit_until_diverged
-from rnn_jax.training import fit, init_state, init_states
+from rnn_jax.readout import Classifier
+from rnn_jax.training.fit import fit, init_state, init_states
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("RNN_JAX_TEST_KILLS", "2"))
@@ -97,7 +97,7 @@ def test_a_finished_run_only_tests_again(tmp_path, capsys):
 def test_a_second_interruption_ends_at_once():
     program = """
 import os, signal, time
-from rnn_jax.interruption import stop_requests
+from rnn_jax.app.interruption import stop_requests
 with stop_requests("stopping") as stop_requested:
     assert stop_requested() is None
     os.kill(os.getpid(), signal.SIGINT)
@@ -236,7 +236,7 @@ def test_a_table_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatc
     def refuse(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rnn_jax.run_folder.RunFolder.add_metrics", refuse)
+    monkeypatch.setattr("rnn_jax.app.folder.RunFolder.add_metrics", refuse)
     status, _, err = train_digits(capsys, tmp_path / "run", "--steps=100")
     assert status == 1
     assert err == "train.py: error: cannot write to the output folder: No space left on device\n"
@@ -245,7 +245,7 @@ def test_a_table_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatc
 @pytest.mark.usefixtures("no_pictures")
 def test_a_loss_that_diverges_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path, capsys, monkeypatch):
     optimizer = optax.sgd(lambda count: jnp.where(count == 120 - 1, jnp.nan, 0.1))
-    monkeypatch.setattr("rnn_jax.recipes.Recipe.optimizer", lambda recipe: optimizer)
+    monkeypatch.setattr("rnn_jax.app.recipes.Recipe.optimizer", lambda recipe: optimizer)
     status, out, err = train_digits(capsys, tmp_path / "run", "--steps=200")
     assert status == 1
     assert err == (

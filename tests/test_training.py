@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
-from rnn_jax.classifier import Classifier, classification_metrics
+from rnn_jax.app.recipes import RECIPES
 from rnn_jax.data import Split
-from rnn_jax.data.batching import ExampleOrder, rows_in_time
-from rnn_jax.data.reading import read_ahead
-from rnn_jax.recipes import RECIPES
-from rnn_jax.training import evaluate, fit, init_state, train_on_stream, train_step
+from rnn_jax.readout import Classifier, classification_metrics
+from rnn_jax.training.fit import evaluate, fit, init_state, train_on_stream, train_step
+from rnn_jax.training.host import read_ahead
+from rnn_jax.training.order import ExampleOrder, rows_in_time
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSIFIER = Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3)
@@ -213,9 +213,9 @@ def test_what_is_read_ahead_is_the_stream(data, first, lengths, own):
 def test_a_reader_of_the_host_may_leave_early():
     program = """
 import jax, numpy as np, optax, rnn_jax as rnn
-from rnn_jax.classifier import Classifier
+from rnn_jax.readout import Classifier
 from rnn_jax.data import Split
-from rnn_jax.training import fit, init_state
+from rnn_jax.training.fit import fit, init_state
 data = Split(np.zeros((20, 4, 5), np.uint8), np.zeros(20, np.int32))
 classifier, optimizer = Classifier(rnn.GRU(3), 3), optax.sgd(0.1)
 state = init_state(classifier, optimizer, jax.random.key(0), 5)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
-from rnn_jax.classifier import Classifier
+from rnn_jax.readout import Classifier
 
 T, B = 5, 3
 

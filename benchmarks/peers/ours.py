@@ -15,11 +15,11 @@ import rnn_jax as rnn
 from benchmarks.cases import TUTORIAL, Case, Shape
 from benchmarks.peers import Program, Unsupported
 from benchmarks.peers.jax_program import Network, make_program, short_call, train_step
-from rnn_jax.classifier import Classifier
+from rnn_jax.app.recipes import RECIPES
 from rnn_jax.data import Split
-from rnn_jax.devices import default_platform
-from rnn_jax.recipes import RECIPES
-from rnn_jax.training import fit, init_state
+from rnn_jax.implementations.platform import default_platform
+from rnn_jax.readout import Classifier
+from rnn_jax.training.fit import fit, init_state
 
 PACKAGES = ("jax", "jaxlib")
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from rnn_jax.base import Array, check_choice, check_rate, check_size, dropout_mask
+from rnn_jax.cells.equations import Dense, EquationsCell
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 from rnn_jax.cells.lstm import LSTMState
-from rnn_jax.equations import Dense, EquationsCell
 
 
 class LayerNormLSTMParams(NamedTuple):

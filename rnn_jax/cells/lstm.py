@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from rnn_jax.base import Array, check_choice, check_size
+from rnn_jax.cells.equations import Dense, EquationsCell
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, glorot, init_kernels
-from rnn_jax.equations import Dense, EquationsCell
 
 
 class Peepholes(NamedTuple):

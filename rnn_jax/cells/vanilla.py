@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, check_choice, check_size
+from rnn_jax.cells.equations import Dense, EquationsCell
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
-from rnn_jax.equations import Dense, EquationsCell
 
 
 class VanillaRNNParams(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from synthetic import QuietHandler
 
-from rnn_jax.data.archives import FILES, PUBLICATIONS, Archive, Publication
+from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS, Archive, Publication
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import pytest
 from synthetic import idx_bytes, make_arrays, write_archives
 
 from rnn_jax.data import DataError, load_dataset
-from rnn_jax.data.archives import FILES, PUBLICATIONS, read_archives
 from rnn_jax.data.dataset import make_split
+from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS, read_archives
 
 ORIGINAL_PUBLICATIONS = dict(PUBLICATIONS)
 

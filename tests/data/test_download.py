@@ -11,9 +11,9 @@ import pytest
 from synthetic import QuietHandler, contents, make_arrays, write_archives
 
 from rnn_jax.data import DataError, builder, load_dataset
-from rnn_jax.data.archives import FILES, PUBLICATIONS
 from rnn_jax.data.dataset import DownloadError
-from rnn_jax.data.download import _probe, download
+from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS
+from rnn_jax.data.mnist.download import _probe, download
 
 MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "mnist"
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from synthetic import idx_bytes
 
 from rnn_jax.data import DataError
-from rnn_jax.data.idx import read_idx
+from rnn_jax.data.mnist.idx import read_idx
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))
 compressions = st.sampled_from([bytes, gzip.compress])

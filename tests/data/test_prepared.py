@@ -9,7 +9,7 @@ import pytest
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from rnn_jax.data import DataError, load_dataset
-from rnn_jax.data.prepared import _read_tf_records, find_prepared, read_prepared
+from rnn_jax.data.mnist.prepared import _read_tf_records, find_prepared, read_prepared
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "tfds_mnist"
 TRAIN = "mnist-train.tfrecord-00000-of-00001"

@@ -9,7 +9,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 import rnn_jax as rnn
-from rnn_jax.pallas import unroll_pallas, why_not_pallas
+from rnn_jax.implementations.pallas import unroll_pallas, why_not_pallas
 
 pytest.importorskip("libtpu", reason="needs the TPU's compiler: pip install libtpu")
 

@@ -1,0 +1,1 @@
+"""The program: `train.py` and `python -m rnn_jax`."""

@@ -1,0 +1,159 @@
+"""A trained classifier, out of a run's folder: predictions and their probabilities.
+
+model = rnn_jax.load_run("runs/lstm-mnist-2026-11-23-120000")
+probabilities = model.predict(images)
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+from jax import lax
+
+from rnn_jax.app.checkpoint import CheckpointError, is_sound, restore, steps_in, without_keys
+from rnn_jax.app.config import Config, read_config
+from rnn_jax.app.folder import CHECKPOINTS, CONFIG, METRICS, DataInfo, read_data_info, read_metrics
+from rnn_jax.base import Array, Params, check_choice
+from rnn_jax.data import Split
+from rnn_jax.readout import Classifier, Metrics
+from rnn_jax.training.fit import evaluate, init_states
+from rnn_jax.training.order import rows_in_time
+
+
+def class_probabilities(classifier: Classifier, params: Params, images: Array, max_pixel: int) -> Array:
+    """Probabilities of each class, [B, C], for images [B, rows, columns] of pixels from 0 to `max_pixel`."""
+    return jax.nn.softmax(classifier.apply(params, rows_in_time(images, max_pixel)))
+
+
+def predict_probabilities(
+    classifier: Classifier, params: Params, images: Array, *, max_pixel: int, batch_size: int = 1000
+) -> Array:
+    """`class_probabilities` of many images, `batch_size` at once; it bounds the memory and changes no result."""
+    one = functools.partial(class_probabilities, classifier, params, max_pixel=max_pixel)
+    return lax.map(one, images, batch_size=batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained classifier of images.
+
+    Attributes:
+      config: the run's configuration.
+      data: what it was trained on.
+      step: after how many updates.
+      seed: which of the run's seeds.
+      classifier: the function.
+      params: its parameters.
+    """
+
+    config: Config
+    data: DataInfo
+    step: int
+    seed: int
+    classifier: Classifier
+    params: Params
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Classifies images, white on black as those that the model was trained on.
+
+        Args:
+          images: [N, rows, columns], or a single image [rows, columns]. Whole numbers are pixels from 0 to
+            `data.max_pixel`; fractions are from 0 to 1.
+
+        Returns:
+          float [N, C], or [C] for a single image: the probability of each class.
+
+        Raises:
+          ValueError: for images of another size, or pixels out of bounds.
+        """
+        images, shape = np.asarray(images), self.data.image_shape
+        if images.ndim not in (2, 3) or images.shape[-2:] != shape:
+            expected = f"[{shape[0]}, {shape[1]}]"
+            raise ValueError(f"images must have the shape {expected} or [N, {expected[1:]}, not {list(images.shape)}")
+        whole = np.issubdtype(images.dtype, np.integer)
+        if not whole and not np.issubdtype(images.dtype, np.floating):
+            raise ValueError(f"images must be numbers, not {images.dtype}")
+        highest = self.data.max_pixel if whole else 1
+        if images.size and not (images.min() >= 0 and images.max() <= highest):
+            raise ValueError(
+                f"pixels must be whole numbers from 0 to {self.data.max_pixel} or fractions from 0 to 1; these are "
+                f"{images.dtype} from {images.min()} to {images.max()}"
+            )
+        batch = images.astype(float).reshape(-1, *shape)
+        return np.asarray(self._predict(batch, max_pixel=highest)).reshape(*images.shape[:-2], self.data.num_classes)
+
+    def evaluate(self, split: Split) -> Metrics:
+        """Loss and accuracy on labelled images."""
+        return self._evaluate(self.params, split, max_pixel=self.data.max_pixel)
+
+    # Compiled once, not at every call.
+    @functools.cached_property
+    def _predict(self) -> Callable[..., Array]:
+        predict = functools.partial(predict_probabilities, self.classifier, self.params)
+        return jax.jit(predict, static_argnames="max_pixel")
+
+    @functools.cached_property
+    def _evaluate(self) -> Callable[..., Metrics]:
+        return jax.jit(functools.partial(evaluate, self.classifier), static_argnames="max_pixel")
+
+
+def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "newest", seed: int | None = None) -> Model:
+    """Loads what a run has trained.
+
+    Args:
+      folder: the run's.
+      checkpoint: the newest, or the one with the best validation accuracy. A damaged one is passed over, with a
+        warning on stderr.
+      seed: one of the seeds of a run that has several; None for the first.
+
+    Raises:
+      ValueError: in one line, if there is no run in the folder, no sound checkpoint, or no such seed.
+    """
+    check_choice("checkpoint", checkpoint, ("newest", "best"))
+    folder = Path(folder)
+    try:
+        config, data = Config(**read_config(folder / CONFIG)), read_data_info(folder)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder} is not the folder of a run: {error}") from error
+    seed = config.seed if seed is None else seed
+    if not config.seed <= seed < config.seed + config.seeds:
+        raise ValueError(f"the run in {folder} has no seed {seed}, but {config.seeds} from {config.seed}")
+
+    classifier = config.build_classifier(data.num_classes)
+    optimizer = config.training_recipe().optimizer()
+    first_seed = jax.ShapeDtypeStruct((), "uint32")
+    template = jax.eval_shape(
+        lambda seed: without_keys(init_states(classifier, optimizer, seed, config.seeds, data.image_shape[1])),
+        first_seed,
+    )
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), template)
+    for step in _by_merit(folder, checkpoint):
+        path = folder / CHECKPOINTS / str(step)
+        if is_sound(path):
+            try:
+                params = restore(path, template).params
+            except CheckpointError as error:
+                raise ValueError(str(error)) from error
+            if config.seeds > 1:
+                params = jax.tree.map(lambda leaf: leaf[seed - config.seed], params)
+            return Model(config, data, step, seed, classifier, params)
+        print(f"the checkpoint {path} is damaged and passed over", file=sys.stderr)
+    raise ValueError(f"there is no checkpoint in {folder / CHECKPOINTS} yet")
+
+
+def _by_merit(folder: Path, checkpoint: str) -> list[int]:
+    """The steps of a run's checkpoints, the wanted one first."""
+    steps = steps_in(folder / CHECKPOINTS)
+    if checkpoint == "newest":
+        return steps
+    accuracies: dict[int, list[float]] = {}
+    for report in read_metrics(folder / METRICS):
+        if report.validation_accuracy is not None:
+            accuracies.setdefault(report.step, []).append(report.validation_accuracy)
+    return sorted(steps, key=lambda step: float(np.mean(accuracies.get(step, -1.0))), reverse=True)

@@ -1,0 +1,1 @@
+"""MNIST and its siblings, from published archives or from folders of tensorflow-datasets."""

@@ -1,0 +1,1 @@
+"""The ways to compute an unrolled cell, and the table that chooses one of them."""

@@ -1,0 +1,381 @@
+"""The fast path of `unroll`: a backward pass of our own, with all weight gradients taken after the loop.
+
+JAX's derivative of a scan adds v^T dz to the gradient of every matrix inside the backward loop: T small products, and T
+passes over the gradients. Here, for cells that offer their `equations`, where every product is taken by `Dense`:
+
+- the forward loop saves the state before each step and z, what each product gave;
+- the backward loop differentiates the equations with the saved z in place of the products, so that only their
+  elementwise part is computed again. It puts out the cotangents dz, and hands dz w^T on to what v was made of;
+- after it, the gradient of each matrix is one product over all steps, dw = v^T dz, and so is that of the inputs.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnn_jax.base import Array, Params, State
+from rnn_jax.cells.equations import Dense, DenseCall, Precision, Product, apply_equations, multiply, offers_equations
+
+# Where the vector of a product comes from, if not from the leaf of the state with the number given.
+X = -1  # the input of the step
+VALUE = -2  # a value computed in the step
+
+# On the CPU, a product of few rows with a large matrix is up to twice as fast with the batch as the last axis of vector
+# and result; elementwise work is slower so (benchmarks/RESULTS.md, layout).
+LARGE_MATRICES = 1 << 20  # numbers, all matrices of the cell together
+MOST_ROWS = 128
+
+# Several vectors are joined into one unless it is so many times as long as the result: then the copy costs more than
+# the sum of several products (benchmarks/RESULTS.md, joining).
+LONGEST_JOINED = 2
+
+
+class Term(NamedTuple):
+    """A product in a step: where its vector comes from, and which leaf of params its matrix is."""
+
+    source: int
+    matrix: int
+
+
+class Call(NamedTuple):
+    """One use of `Dense` in a step: its terms, which leaf of params the bias is, and the columns used of them.
+
+    Joined, the terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b]; else one by one.
+    """
+
+    terms: tuple[Term, ...]
+    bias: int | None
+    columns: slice
+    joined: bool
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Where the vector of each product comes from."""
+        return (VALUE,) if self.joined else tuple(term.source for term in self.terms)
+
+
+class Plan(NamedTuple):
+    """All that is known before the loop.
+
+    Attributes:
+      cell: the cell.
+      tree: the structure of its parameters.
+      calls: the uses of `Dense` in a step, in order.
+      others: which leaves of params the step uses outside of `Dense`.
+      uses_x: whether it uses its input outside of `Dense`.
+      reverse: whether the loop starts at the last step.
+      precision: of the products, see `multiply`.
+      axis: of the features, see `Dense`.
+    """
+
+    cell: Any
+    tree: Any
+    calls: tuple[Call, ...]
+    others: tuple[int, ...]
+    uses_x: bool
+    reverse: bool
+    precision: Precision = None
+    axis: int = -1
+
+
+def unroll_fused(
+    cell: Any,
+    params: Params,
+    state: State,
+    xs: Array,
+    noise: Any,
+    valid: Array | None,
+    reverse: bool,
+    precision: Precision = None,
+) -> tuple[State, Array]:
+    """`unroll`, for cells with `equations`.
+
+    Args:
+      cell: a cell with `equations`.
+      params: its parameters.
+      state: the state before the first step, arrays [B, F] with any number of features F.
+      xs: the inputs, [T, B, D]; finite where not valid.
+      noise: arrays [T, B, F], or None.
+      valid: bool [T, B], or None if all steps are valid.
+      reverse: whether to start from the last step.
+      precision: of the products, see `multiply`.
+
+    Returns:
+      (final state, ys [T, B, H]).
+
+    Raises:
+      ValueError: if the equations give `Dense` a matrix or a bias that is not one of the parameters as it stands.
+    """
+    num_steps, *batch_shape, _ = xs.shape
+    rows = math.prod(batch_shape)
+    state = jax.tree.map(lambda a: a.reshape(rows, a.shape[-1]), state)
+    noise = jax.tree.map(lambda a: a.reshape(num_steps, rows, a.shape[-1]), noise)
+    xs = xs.reshape(num_steps, rows, xs.shape[-1])
+    valid = None if valid is None else valid.reshape(num_steps, rows, 1)
+
+    plan = make_plan(cell, params, state, xs, noise, reverse)
+    leaves = jax.tree.leaves(params)
+    plan = plan._replace(precision=precision, axis=choose_axis(plan, leaves, rows))
+    if plan.axis == 0:
+        state, xs, noise, valid = _swap_batch_and_features((state, xs, noise, valid))
+        leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
+    outputs: Any = _scan(plan, leaves, state, xs, (noise, valid))
+    state, ys = _swap_batch_and_features(outputs) if plan.axis == 0 else outputs
+    state = jax.tree.map(lambda a: a.reshape(*batch_shape, a.shape[-1]), state)
+    return state, ys.reshape(num_steps, *batch_shape, ys.shape[-1])
+
+
+def why_not_fused(cell: Any, params: Params, state: State, xs: Array, noise: Any, precision: Precision = None) -> str:
+    """What `unroll_fused` needs and does not find; empty if it will do."""
+    if not offers_equations(cell):
+        return f"a cell that offers its equations, which {cell} does not"
+    leaves = jax.tree.leaves((params, state))
+    if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
+        return "floating-point parameters and states"
+    if any(jnp.ndim(leaf) != xs.ndim - 1 for leaf in jax.tree.leaves(state)):
+        return "states with one axis of features"
+    if any(leaf.ndim != xs.ndim for leaf in jax.tree.leaves(noise)):
+        return "noise with one axis of features"
+    return ""
+
+
+def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, reverse: bool) -> Plan:
+    """Traces the equations once, on shapes, to see what they do."""
+    leaves, tree = jax.tree.flatten(params)
+    calls: list[Call] = []
+
+    def trace(x: Array, leaves: list[Array], state: State, noise: Any) -> Any:
+        state_leaves = jax.tree.leaves(state)
+
+        def number_of(array: Array) -> int:
+            for number, leaf in enumerate(leaves):
+                if leaf is array:
+                    return number
+            raise ValueError(
+                f"{cell} gives dense an array of shape {array.shape} that is not one of its parameters as it stands: "
+                "take columns of a parameter with columns=, or make this one a parameter"
+            )
+
+        def source(v: Array) -> int:
+            return X if v is x else next((n for n, leaf in enumerate(state_leaves) if leaf is v), VALUE)
+
+        def product(call: DenseCall) -> tuple[Array, ...]:
+            terms = tuple(Term(source(v), number_of(w)) for v, w in call.terms)
+            bias = None if call.bias is None else number_of(call.bias)
+            columns = len(range(call.terms[0][1].shape[1])[call.columns])
+            joined = len(terms) > 1 and sum(len(w) for _, w in call.terms) <= LONGEST_JOINED * columns
+            calls.append(Call(terms, bias, call.columns, joined))
+            # Zeros: what the products use shall not count as used.
+            return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(call.plain))
+
+        return apply_equations(cell, jax.tree.unflatten(tree, leaves), state, x, Dense(product), noise)
+
+    x, first_noise = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (xs, noise))
+    jaxpr = jax.make_jaxpr(trace)(x, leaves, state, first_noise).jaxpr
+    used = {id(v) for v in [*jaxpr.outvars, *(v for equation in jaxpr.eqns for v in equation.invars)]}
+    x_used, *leaves_used = [id(v) in used for v in jaxpr.invars[: 1 + len(leaves)]]
+    others = tuple(n for n, leaf_used in enumerate(leaves_used) if leaf_used)
+    return Plan(cell, tree, tuple(calls), others, x_used, reverse)
+
+
+def choose_axis(plan: Plan, leaves: list[Array], rows: int) -> int:
+    """Where to keep the features inside the loops, see `Dense`."""
+    matrices = {term.matrix for call in plan.calls for term in call.terms}
+    in_calls = matrices | {call.bias for call in plan.calls}
+    large = sum(leaves[n].size for n in matrices) >= LARGE_MATRICES
+    on_cpu = jax.default_backend() == "cpu"
+    return 0 if on_cpu and large and 1 < rows <= MOST_ROWS and not in_calls & set(plan.others) else -1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any) -> tuple[State, Array]:
+    """The forward loop; `extras` are the noise and the mask of all steps."""
+    return _forward(plan, leaves, state, xs, extras, save=False)[0]
+
+
+def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any, save: bool = True) -> Any:
+    """The forward loop -> ((final state, ys), what the backward loop needs)."""
+    matrices = [[_oriented(plan, w) for w in _matrices(plan, call, leaves)] for call in plan.calls]
+
+    def forward_step(state: State, inputs: Any) -> Any:
+        zs, values = [], []
+
+        def product(asked: DenseCall) -> tuple[Array, ...]:
+            call, ws = plan.calls[len(zs)], matrices[len(zs)]
+            vs = _vectors(plan, call, asked)
+            values.extend(v for v, source in zip(vs, call.sources, strict=True) if source == VALUE)
+            z = functools.reduce(jnp.add, [_multiply(plan, v, w) for v, w in zip(vs, ws, strict=True)])
+            if asked.bias is not None and not _joins_bias(plan, call):
+                z = z + (asked.bias[call.columns] if plan.axis == -1 else asked.bias[call.columns, None])
+            zs.append(z)
+            return tuple(jnp.split(z, asked.parts, plan.axis))
+
+        new_state, y = _step(plan, product, leaves, state, *inputs)
+        return new_state, (y, (state, zs, values) if save else None)
+
+    final, (ys, saved) = lax.scan(forward_step, state, (xs, extras), reverse=plan.reverse)
+    return (final, ys), (leaves, xs, extras, saved)
+
+
+def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> Any:
+    """The backward loop, and the gradients of the matrices after it."""
+    leaves, xs, extras, (states, zs, values) = residuals
+    others = [leaves[n] for n in plan.others]
+    transposed = [
+        [_oriented(plan, leaves[term.matrix][:, call.columns].T) for term in call.terms if term.source != X]
+        for call in plan.calls
+    ]
+
+    def backward_step(carry: Any, inputs: Any) -> Any:
+        d_state, d_others, buffers = carry
+        d_y, state, zs, x, extras = inputs
+
+        def replayed_step(state: State, zs: list[Array], x: Array, others: list[Array]) -> tuple[State, Array]:
+            calls = zip(plan.calls, zs, transposed, buffers, strict=True)
+
+            def product(asked: DenseCall) -> tuple[Array, ...]:
+                call, z, ws, buffer = next(calls)
+                vs = [v for (v, _), term in zip(asked.terms, call.terms, strict=True) if term.source != X]
+                return _replay(plan, asked.parts, vs, z, ws, buffer)
+
+            step_leaves = list(leaves)
+            for n, other in zip(plan.others, others, strict=True):
+                step_leaves[n] = other
+            return _step(plan, product, step_leaves, state, x, extras)
+
+        _, vjp = jax.vjp(replayed_step, state, zs, x, others)
+        d_state, d_zs, d_x, d_more = vjp((d_state, d_y))
+        return (d_state, jax.tree.map(jnp.add, d_others, d_more), d_zs), (d_zs, d_x if plan.uses_x else None)
+
+    d_final, d_ys = cotangents
+    buffers = [jnp.zeros(z.shape[1:], z.dtype) for z in zs]
+    (d_state, d_others, _), (d_zs, d_xs) = lax.scan(
+        backward_step,
+        (d_final, jax.tree.map(jnp.zeros_like, others), buffers),
+        (d_ys, states, zs, xs, extras),
+        reverse=not plan.reverse,
+    )
+
+    d_leaves = [jnp.zeros_like(leaf) for leaf in leaves]
+    for n, d_other in zip(plan.others, d_others, strict=True):
+        d_leaves[n] = d_other
+    d_xs = jnp.zeros_like(xs) if d_xs is None else d_xs
+    state_leaves, values = jax.tree.leaves(states), iter(values)
+    for call, d_z in zip(plan.calls, d_zs, strict=True):
+        d_z = _rows(plan, d_z)
+        vs = [xs if n == X else next(values) if n == VALUE else state_leaves[n] for n in call.sources]
+        d_w = jnp.concatenate([multiply(_rows(plan, v).T, d_z, plan.precision) for v in vs])
+        row = 0
+        for term in call.terms:
+            w = leaves[term.matrix]
+            d_leaves[term.matrix] += _columns_of(w, call.columns, d_w[row : row + len(w)])
+            row += len(w)
+            if term.source == X:
+                d_xs += _unrows(plan, multiply(d_z, w[:, call.columns].T, plan.precision), xs)
+        if call.bias is not None:
+            d_b = d_w[-1] if _joins_bias(plan, call) else d_z.sum(0)
+            d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_b)
+    return d_leaves, d_state, d_xs, None
+
+
+_scan.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _replay(plan: Plan, parts: int, vs: list[Array], z: Array, transposed: list[Array], buffer: Array) -> Any:
+    """Takes a saved z for the product that gave it; the cotangents of the v in it are dz w^T."""
+    return tuple(jnp.split(z, parts, plan.axis))
+
+
+def _replay_forward(
+    plan: Plan, parts: int, vs: list[Array], z: Array, transposed: list[Array], buffer: Array
+) -> tuple[Any, Any]:
+    return tuple(jnp.split(z, parts, plan.axis)), (transposed, buffer)
+
+
+def _replay_backward(plan: Plan, parts: int, residuals: Any, cotangents: tuple[Array, ...]) -> Any:
+    transposed, d_z = residuals
+    if parts == 1:
+        (d_z,) = cotangents
+    else:  # Written over the last step's: XLA would not vectorize a concatenation that it fuses.
+        for n, part in enumerate(cotangents):
+            d_z = lax.dynamic_update_slice_in_dim(d_z, part, n * part.shape[plan.axis], plan.axis)
+    return [_multiply(plan, d_z, w) for w in transposed], d_z, None, None
+
+
+_replay.defvjp(_replay_forward, _replay_backward)
+
+
+def _step(plan: Plan, product: Product, leaves: list[Array], state: State, x: Array, extras: Any) -> Any:
+    """One step, with its products taken by `product`; it leaves the state as it is where it is not valid."""
+    noise, valid = extras
+    params = jax.tree.unflatten(plan.tree, leaves)
+    new_state, y = apply_equations(plan.cell, params, state, x, Dense(product, plan.axis), noise)
+    if valid is None:
+        return new_state, y
+    return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_state, state), jnp.where(valid, y, 0)
+
+
+def _joins_bias(plan: Plan, call: Call) -> bool:
+    """Whether the bias, if any, is a row of the matrix, where it would be rounded like the matrix."""
+    return call.joined and plan.precision is None
+
+
+def _vectors(plan: Plan, call: Call, asked: DenseCall) -> list[Array]:
+    """The vectors of the products that a call is: [v_1 v_2 ... 1], or each v."""
+    vs = [v for v, _ in asked.terms]
+    if not call.joined:
+        return vs
+    if call.bias is not None and _joins_bias(plan, call):
+        vs.append(jnp.ones_like(lax.slice_in_dim(vs[0], 0, 1, axis=plan.axis)))
+    return [jnp.concatenate(vs, plan.axis)]
+
+
+def _matrices(plan: Plan, call: Call, leaves: list[Array]) -> list[Array]:
+    """The matrices of the products that a call is: [w_1; w_2; ...; b], or each w."""
+    ws = [leaves[term.matrix][:, call.columns] for term in call.terms]
+    if not call.joined:
+        return ws
+    if call.bias is not None and _joins_bias(plan, call):
+        ws.append(leaves[call.bias][None, call.columns])
+    return [jnp.concatenate(ws)]
+
+
+def _oriented(plan: Plan, w: Array) -> Array:
+    """A matrix [K, N] as `_multiply` wants it, rounded once for all steps."""
+    w = w if plan.precision is None else w.astype(plan.precision)
+    return w if plan.axis == -1 else w.T
+
+
+def _multiply(plan: Plan, v: Array, oriented_w: Array) -> Array:
+    """The product v w: v [B, K] -> [B, N], or v [K, B] -> [N, B]."""
+    return multiply(v, oriented_w, plan.precision) if plan.axis == -1 else multiply(oriented_w, v, plan.precision)
+
+
+def _rows(plan: Plan, vs: Array) -> Array:
+    """All steps and sequences of [T, B, F] or [T, F, B] one below the other: [TB, F]."""
+    vs = vs if plan.axis == -1 else _swap_batch_and_features(vs)
+    return vs.reshape(-1, vs.shape[-1])
+
+
+def _unrows(plan: Plan, rows: Array, like: Array) -> Array:
+    """What `_rows` did, undone: [TB, F] in the shape of `like`."""
+    if plan.axis == -1:
+        return rows.reshape(like.shape)
+    num_steps, features, batch = like.shape
+    return _swap_batch_and_features(rows.reshape(num_steps, batch, features))
+
+
+def _columns_of(leaf: Array, columns: slice, values: Array) -> Array:
+    """An array like `leaf` that is zero but for `values` in some of the columns."""
+    if values.shape == leaf.shape:
+        return values
+    return lax.dynamic_update_slice_in_dim(jnp.zeros_like(leaf), values, columns.indices(leaf.shape[-1])[0], axis=-1)
+
+
+def _swap_batch_and_features(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.swapaxes(a, -1, -2), tree)

@@ -1,0 +1,147 @@
+"""The loop over time for GPUs, in Triton: one program for each block of sequences.
+
+Triton's arrays have sizes that are powers of two, and its products need at least 16 of everything. The weights stay in
+the shared memory of the program's multiprocessor; of what does not fit there, each step reads gate after gate from the
+second-level cache.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from rnn_jax.implementations.pallas.steps import store
+
+BLOCK_ROWS = 16  # sequences of a program; more programs beat larger ones, as each takes its steps one after the other
+
+# KiB that a program can have by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on others.
+SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
+LEAST_SHARED_MEMORY = 99
+
+# Bytes. A multiprocessor reads at most 64 of them in a cycle from the second-level cache: this many take it 5 us, about
+# as long as a step of a scan.
+LARGEST_WEIGHTS = 512 << 10
+
+
+def padded_rows(rows: int) -> int:
+    """How many sequences the kernels run for so many."""
+    return -(-rows // BLOCK_ROWS) * BLOCK_ROWS
+
+
+def padded_units(units: int) -> int:
+    """How many units the kernels run for so many."""
+    return max(16, pl.next_power_of_2(units))
+
+
+def why_not(num_gates: int, units: int, itemsize: int) -> str:
+    """What the kernels need of the GPU and the recurrent weights, and do not find; empty if they will do.
+
+    Args:
+      num_gates: of the cell.
+      units: as `padded_units` has them.
+      itemsize: bytes of a weight.
+    """
+    capability = _compute_capability()
+    if not capability[0].isdigit() or float(capability) < 8:
+        return f"an NVIDIA GPU of compute capability 8.0 at least, not {capability}"
+    gate = units * units * itemsize
+    if gate > _memory_for_weights(units) or num_gates * gate > LARGEST_WEIGHTS:
+        return f"smaller recurrent weights than {num_gates} gates of {gate >> 10} KiB each"
+    return ""
+
+
+def time_loop(
+    load: Callable[..., Any],
+    step: Callable[..., Any],
+    carry: Any,
+    inputs: Any,
+    constants: Any,
+    features: Any,
+    dtype: Any,
+    *,
+    reverse: bool,
+    interpret: Any,
+) -> tuple[Any, Any]:
+    """Runs a step over time within one kernel.
+
+    Args:
+      load: (t, inputs) -> what the step needs of them; inputs are references, to be read at t.
+      step: (t, carry, what was loaded, outputs, constants) -> carry; outputs are references, to be written at t, and
+        constants are functions that give an array [K, F] for a number.
+      carry: arrays [B, H], before the first step.
+      inputs: arrays [T, B, F].
+      constants: arrays [N, K, F].
+      features: F of each output.
+      dtype: of the outputs.
+      reverse: whether to start from the last step.
+      interpret: see `unroll_pallas`.
+
+    Returns:
+      (the carry after the last step, the outputs, arrays [T, B, F]).
+    """
+    num_steps, rows, _ = jax.tree.leaves(inputs)[0].shape
+    units = jax.tree.leaves(carry)[0].shape[-1]
+
+    def kernel(carry_refs: Any, inputs: Any, constant_refs: Any, final_refs: Any, outputs: Any) -> None:
+        constants = jax.tree.map(functools.partial(_keep, _memory_for_weights(units)), constant_refs)
+
+        def time(n: Any) -> Any:
+            return num_steps - 1 - n if reverse else n
+
+        def body(n: Any, carry: Any) -> Any:
+            carry, loaded = carry
+            loaded_next = load(time(jnp.minimum(n + 1, num_steps - 1)), inputs)  # It arrives during the step.
+            return step(time(n), carry, loaded, outputs, constants), loaded_next
+
+        first = jax.tree.map(lambda ref: ref[...], carry_refs), load(time(0), inputs)
+        final, _ = lax.fori_loop(0, num_steps, body, first)
+        jax.tree.map(store, final_refs, final)
+
+    def rows_of(array: Any) -> pl.BlockSpec:
+        """The program's share of an array [B, F] or [T, B, F]."""
+        *steps, _, features = array.shape
+        return pl.BlockSpec((*steps, BLOCK_ROWS, features), lambda n: (*(0 for _ in steps), n, 0))
+
+    outputs = jax.tree.map(lambda F: jax.ShapeDtypeStruct((num_steps, rows, F), dtype), features)
+    out_shape = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), carry), outputs)
+    return pl.pallas_call(
+        kernel,
+        grid=(rows // BLOCK_ROWS,),
+        in_specs=(
+            jax.tree.map(rows_of, carry),
+            jax.tree.map(rows_of, inputs),
+            jax.tree.map(lambda a: pl.BlockSpec(a.shape, lambda n: (0, 0, 0)), constants),
+        ),
+        out_shape=out_shape,
+        out_specs=jax.tree.map(rows_of, out_shape),
+        compiler_params=triton.CompilerParams(num_warps=8 if units >= 64 else 4, num_stages=1),
+        interpret=interpret,
+        name="time_loop",
+    )(carry, inputs, constants)
+
+
+def _keep(memory: int, ref: Any) -> Callable[[int], Any]:
+    """Loads as many of the arrays in a constant [N, K, F] as so many bytes hold; returns how to get at each of them."""
+    number, *shape = ref.shape
+    size = math.prod(shape) * ref.dtype.itemsize
+    if number * size > memory:
+        number = memory // size - 1  # Beside them, the others are there one at a time.
+    kept = [ref[n] for n in range(number)]
+    return lambda n: kept[n] if n < number else ref[n]
+
+
+def _memory_for_weights(units: int) -> int:
+    """Bytes of shared memory, less those for the block's h and for an array on its way from one layout to another."""
+    shared = SHARED_MEMORY.get(_compute_capability(), LEAST_SHARED_MEMORY) << 10
+    return shared - 2 * BLOCK_ROWS * units * 4
+
+
+def _compute_capability() -> str:
+    """The GPU's; that of an H100 where there is none, to lower for."""
+    return getattr(jax.devices()[0], "compute_capability", "9.0")

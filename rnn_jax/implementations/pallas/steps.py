@@ -1,0 +1,288 @@
+"""One step in each kernel, made of the cell's own equations, and what is done for all steps before and after.
+
+The letter G is for the gates: matrices have G times H columns, and the kernels read and write arrays [T, B, GH] gate by
+gate. What they compute elementwise is float32, whatever they read and write.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.base import Array, Params, State
+from rnn_jax.cells.equations import Dense, apply_equations, multiply
+from rnn_jax.implementations.fused import Plan, X
+
+
+class Weights(NamedTuple):
+    """The parameters of a cell: w_x [D, GH], b [GH], w_h [H, GH], and those in no product, [H] each."""
+
+    w_x: Array
+    b: Array
+    w_h: Array
+    others: list[Array]
+
+
+class Streams(NamedTuple):
+    """What a kernel reads or writes at every step, arrays [T, B, F]; None for what it does not.
+
+    The backward kernel writes cotangents in the place of what they belong to.
+
+    Attributes:
+      zs_x: x w_x + b, F = GH.
+      zs_h: the sums that h w_h is in, F = GH.
+      states: the state before the step, F = H in each leaf.
+      ys: the outputs, F = H.
+      valid: 1 where a step is valid, 0 where it is not, F = 1.
+    """
+
+    zs_x: Any = None
+    zs_h: Any = None
+    states: Any = None
+    ys: Any = None
+    valid: Any = None
+
+
+class Gate(NamedTuple):
+    """A part of what a use of `Dense` gives: columns of x w_x + b, of h w_h, or of their sum.
+
+    Attributes:
+      number: which H of the GH columns.
+      of_x: whether x w_x + b is in it.
+      of_h: whether h w_h is.
+    """
+
+    number: int
+    of_x: bool
+    of_h: bool
+
+
+class Recurrence(NamedTuple):
+    """All that is known before the loop.
+
+    Attributes:
+      plan: what a step of the cell does.
+      gates: what each use of `Dense` in it gives.
+      time_loop: the loop over time in a kernel, of `gpu` or `tpu`.
+      interpret: see `unroll_pallas`.
+    """
+
+    plan: Plan
+    gates: list[Gate]
+    time_loop: Callable[..., Any]
+    interpret: Any
+
+    @property
+    def separate(self) -> bool:
+        """Whether there is a gate that has only one of x w_x + b and h w_h in it."""
+        return not all(gate.of_x and gate.of_h for gate in self.gates)
+
+
+def split_params(plan: Plan, params: Params) -> Weights:
+    """Tells the parameters of a cell apart."""
+    leaves = jax.tree.leaves(params)
+    matrices = {term.source == X: leaves[term.matrix] for call in plan.calls for term in call.terms}
+    bias = next(leaves[call.bias] for call in plan.calls if call.bias is not None)
+    return Weights(matrices[True], bias, matrices[False], [leaves[n] for n in plan.others])
+
+
+def list_gates(plan: Plan, columns: int) -> list[Gate]:
+    """What each use of `Dense` in a step gives, for a cell whose matrices have GH columns."""
+    gates = []
+    for call in plan.calls:
+        of_x, of_h = (any((term.source == X) is wanted for term in call.terms) for wanted in (True, False))
+        used = range(columns)[call.columns]
+        gates += [Gate(column // plan.cell.hidden_size, of_x, of_h) for column in used[:: plan.cell.hidden_size]]
+    return gates
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def run(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None) -> tuple[State, Array]:
+    """Runs over whole sequences: state [B, H], xs [T, B, D], valid [T, B, 1] -> (final state, ys [T, B, H])."""
+    return _run(recurrence, weights, state, xs, valid, save=False)[0]
+
+
+def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes what takes part in the first derivative of `run` refuse, in one line, to be differentiated once more."""
+    f = jax.custom_jvp(f, nondiff_argnums=(0,))
+
+    @f.defjvp
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError('no second derivative goes through implementation="pallas": use "fused" or "scan"')
+
+    return f
+
+
+@_once_differentiable
+def _forward(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None) -> Any:
+    """The same -> ((final state, ys), what the backward kernel and the products after it need)."""
+    return _run(recurrence, weights, state, xs, valid, save=True)
+
+
+def _run(
+    recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None, save: bool
+) -> tuple[tuple[State, Array], Any]:
+    """The product of all inputs, and the forward kernel."""
+    H, GH = weights.w_h.shape
+    zs_x = multiply(xs, weights.w_x, recurrence.plan.precision) + weights.b
+    w_h = _gate_by_gate(recurrence, weights.w_h)
+
+    def load(t: Any, inputs: Streams) -> Any:
+        zs_x = [_read(inputs.zs_x, t, H, gate.number) if gate.of_x else None for gate in recurrence.gates]
+        return zs_x, _valid(inputs, t)
+
+    def step(t: Any, state: Any, loaded: Any, outputs: Streams, constants: Any) -> State:
+        (zs_x, valid), (w_of, others) = loaded, constants
+        h = state.h.astype(w_h.dtype)
+
+        def sum_up(gate: Gate, z_x: Any) -> Array:
+            if not gate.of_h:
+                return z_x
+            product = jnp.dot(h, w_of(gate.number), preferred_element_type=jnp.float32)
+            return product if z_x is None else z_x + product
+
+        zs = [sum_up(gate, z_x) for gate, z_x in zip(recurrence.gates, zs_x, strict=True)]
+        new_state, y = _take_step(recurrence, zs, [other(0).astype(jnp.float32) for other in others], state, valid)
+        _write(outputs.ys, t, H, y)
+        if save:
+            jax.tree.map(lambda ref, leaf: _write(ref, t, H, leaf), outputs.states, state)
+            for gate, z in zip(recurrence.gates, zs, strict=True):
+                if gate.of_h:
+                    _write(outputs.zs_h, t, H, z, gate.number)
+        return new_state
+
+    final, outputs = recurrence.time_loop(
+        load,
+        step,
+        _as_float32(state),
+        Streams(zs_x=zs_x, valid=valid),
+        (w_h, _as_constants(weights.others)),
+        Streams(ys=H, zs_h=GH, states=jax.tree.map(lambda _: H, state)) if save else Streams(ys=H),
+        xs.dtype,
+        reverse=recurrence.plan.reverse,
+        interpret=recurrence.interpret,
+    )
+    saved = outputs._replace(ys=None, valid=valid, zs_x=zs_x if recurrence.separate else None)
+    return (_cast_like(final, state), outputs.ys), (weights, xs, saved)
+
+
+@_once_differentiable
+def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
+    """The backward kernel, and the products over all steps after it."""
+    weights, xs, saved = residuals
+    d_final, d_ys = cotangents
+    H, GH = weights.w_h.shape
+    precision = recurrence.plan.precision
+    w_h_transposed = _gate_by_gate(recurrence, weights.w_h).swapaxes(1, 2)
+
+    def load(t: Any, inputs: Streams) -> Any:
+        zs = [_read(inputs.zs_h if gate.of_h else inputs.zs_x, t, H, gate.number) for gate in recurrence.gates]
+        state = jax.tree.map(lambda ref: _read(ref, t, H), inputs.states)
+        return zs, state, _read(inputs.ys, t, H), _valid(inputs, t)
+
+    def step(t: Any, carry: Any, loaded: Any, outputs: Streams, constants: Any) -> Any:
+        (d_state, d_others), (w_of, others) = carry, constants
+        zs, state, d_y, valid = loaded
+        # One for each sequence, so that their cotangents are added up after the loop.
+        others = [jnp.broadcast_to(other(0).astype(jnp.float32), state.h.shape) for other in others]
+        replayed_step = functools.partial(_take_step, recurrence, valid=valid)
+        _, vjp = jax.vjp(replayed_step, zs, others, state)
+        d_zs, d_others_here, d_state = vjp((d_state, d_y))
+        for gate, d_z in zip(recurrence.gates, d_zs, strict=True):
+            if gate.of_h:
+                d_z_rounded = d_z.astype(w_h_transposed.dtype)
+                d_h = jnp.dot(d_z_rounded, w_of(gate.number), preferred_element_type=jnp.float32)
+                d_state = d_state._replace(h=d_state.h + d_h)
+            if gate.of_x:
+                _write(outputs.zs_x, t, H, d_z, gate.number)
+            if gate.of_h and recurrence.separate:
+                _write(outputs.zs_h, t, H, d_z, gate.number)
+        return d_state, jax.tree.map(jnp.add, d_others, d_others_here)
+
+    (d_state, d_others), d_streams = recurrence.time_loop(
+        load,
+        step,
+        (_as_float32(d_final), [jnp.zeros(d_final.h.shape, jnp.float32) for _ in weights.others]),
+        saved._replace(ys=d_ys),
+        (w_h_transposed, _as_constants(weights.others)),
+        Streams(zs_x=GH, zs_h=GH if recurrence.separate else None),
+        xs.dtype,
+        reverse=not recurrence.plan.reverse,
+        interpret=recurrence.interpret,
+    )
+    d_zs_x, d_zs_h = d_streams.zs_x, d_streams.zs_h if recurrence.separate else d_streams.zs_x
+    d_weights = Weights(
+        w_x=multiply(_rows(xs).T, _rows(d_zs_x), precision),
+        b=_rows(d_zs_x).sum(0),
+        w_h=multiply(_rows(saved.states.h).T, _rows(d_zs_h), precision),
+        others=[d_other.sum(0) for d_other in d_others],
+    )
+    d_xs = multiply(d_zs_x, weights.w_x.T, precision)
+    return *_cast_like((d_weights, d_state, d_xs), (weights, d_final, xs)), None
+
+
+run.defvjp(_forward, _backward)
+
+
+def _take_step(
+    recurrence: Recurrence, zs: list[Array], others: list[Array], state: State, valid: Array | None
+) -> tuple[State, Array]:
+    """One step, with z in place of its products; it leaves the state as it is where it is not valid."""
+    plan, rest = recurrence.plan, iter(zs)
+    leaves: list[Any] = [None] * plan.tree.num_leaves  # Matrices and biases, which only products use.
+    for n, other in zip(plan.others, others, strict=True):
+        leaves[n] = other
+    params: Any = jax.tree.unflatten(plan.tree, leaves)
+    dense = Dense(lambda asked: tuple(itertools.islice(rest, asked.parts)))
+    x: Any = None
+    new_state, y = apply_equations(plan.cell, params, state, x, dense, None)
+    if valid is None:
+        return new_state, y
+    return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_state, state), jnp.where(valid, y, 0)
+
+
+def store(ref: Any, value: Array) -> None:
+    """Writes all of an array of a kernel."""
+    ref[...] = value
+
+
+def _read(ref: Any, t: Any, H: int, gate: int = 0) -> Array:
+    """What a stream has for a step, or for one of its gates: [B, H]."""
+    return ref[t, :, gate * H : (gate + 1) * H].astype(jnp.float32)
+
+
+def _write(ref: Any, t: Any, H: int, value: Array, gate: int = 0) -> None:
+    """Puts out what `_read` would read."""
+    ref[t, :, gate * H : (gate + 1) * H] = value.astype(ref.dtype)
+
+
+def _valid(inputs: Streams, t: Any) -> Array | None:
+    """Whether the step is valid, [B, 1]; None if all are."""
+    return None if inputs.valid is None else inputs.valid[t] > 0
+
+
+def _gate_by_gate(recurrence: Recurrence, w: Array) -> Array:
+    """A matrix as the kernels multiply with it: [H, GH] -> [G, H, H]."""
+    w = w.astype(recurrence.plan.precision or w.dtype)
+    return w.reshape(len(w), -1, len(w)).swapaxes(0, 1)
+
+
+def _as_constants(vectors: list[Array]) -> list[Array]:
+    """Vectors as the kernels want all that is the same at every step: [H] -> [1, 1, H]."""
+    return [vector[None, None] for vector in vectors]
+
+
+def _rows(a: Array) -> Array:
+    """All steps and sequences one below the other: [T, B, F] -> [TB, F]."""
+    return a.reshape(-1, a.shape[-1])
+
+
+def _as_float32(tree: Any) -> Any:
+    return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
+
+
+def _cast_like(tree: Any, like: Any) -> Any:
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), tree, like)

@@ -1,0 +1,1 @@
+"""What a network is trained for: a loss, predictions, and the pictures that show how good they are."""

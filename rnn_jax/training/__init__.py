@@ -1,0 +1,1 @@
+"""Training as pure functions: a state goes in, the next one comes out."""
