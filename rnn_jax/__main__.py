@@ -1,17 +1,17 @@
-"""What can be done with a trained run: `python -m rnn_jax {evaluate,predict,export} RUN`."""
+"""Uses a trained run: `python -m rnn_jax {evaluate,predict,export} RUN`."""
 
 import argparse
 import csv
-import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from rnn_jax.app.checkpoint import quiet_orbax
+from rnn_jax.app.errors import Mistake, mistakes, run_command
 from rnn_jax.app.export import PLATFORMS, export_model
 from rnn_jax.app.flags import Parser, path
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.reporting import data_label
-from rnn_jax.data import DataError, load_dataset
+from rnn_jax.data import load_dataset
 from rnn_jax.tasks.images import read_images
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
@@ -20,19 +20,19 @@ SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status, 2 after one line on stderr for a mistake of the user's."""
     arguments = _parser().parse_args(argv)
-    try:
-        model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.seed)
-        arguments.command(model, arguments)
-    except (DataError, ValueError) as error:
-        _notify(f"error: {error}")
-        return 2
-    except BrokenPipeError:  # Whoever read the output has gone, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        _notify(f"error: {error.filename}: {error.strerror}")
-        return 2
-    return 0
+
+    def command() -> None:
+        with mistakes():
+            try:
+                model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.seed)
+                arguments.command(model, arguments)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise Mistake(f"{error.filename}: {error.strerror}") from error
+
+    quiet_orbax()
+    return run_command("rnn_jax", command)
 
 
 def evaluate(model: Model, arguments: argparse.Namespace) -> None:
@@ -41,8 +41,8 @@ def evaluate(model: Model, arguments: argparse.Namespace) -> None:
     split = getattr(data, arguments.split)
     metrics = model.evaluate(split)
     print(
-        f"{SPLITS[arguments.split]} Accuracy: {metrics.accuracy:.4f}{data_label(data.name)}\n"
-        f"Loss: {metrics.loss:.4f} nats, on {len(split.labels):,} images of {data.name}, after step {model.step}"
+        f"{SPLITS[arguments.split]} Accuracy: {metrics.accuracy:.4f}{data_label(data.info.name)}\n"
+        f"Loss: {metrics.loss:.4f} nats, on {len(split.targets):,} images of {data.info.name}, after step {model.step}"
     )
 
 

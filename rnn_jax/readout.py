@@ -1,11 +1,10 @@
-"""A classifier of sequences: a recurrent encoder, a readout, and one dense layer to the logits."""
+"""From a recurrent encoder to logits: a readout of its outputs, and one dense layer."""
 
 import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from rnn_jax.base import Array, Layer, Params, check_choice, check_size
 from rnn_jax.layers import as_layer
@@ -19,26 +18,19 @@ class ClassifierParams(NamedTuple):
     b: Array
 
 
-class Metrics(NamedTuple):
-    """Means over a batch: cross-entropy in nats, and the fraction classified correctly."""
-
-    loss: Array
-    accuracy: Array
-
-
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """Encodes a sequence and classifies what the encoder put out at its end.
+    """Encodes a sequence and classifies it by the encoder's last outputs.
 
         logits = y w + b
 
     Args:
       encoder: any layer; a cell stands for the layer that runs it forwards.
       num_classes: C.
-      readout: what y is. "final" takes each direction's output after it has read the whole sequence. "last_step"
+      readout: the choice of y. "final" takes each direction's output after it has read the whole sequence. "last_step"
         takes the outputs at the last time step, where the backward half of a bidirectional encoder has read one step
-        only; it is what TensorFlow programs that read `outputs[-1]` do.
+        only, as TensorFlow programs that read `outputs[-1]` do.
       head: how w and b are drawn: "glorot" draws w glorot-uniform and sets b to zero; "normal" draws both from the
         standard normal distribution.
 
@@ -81,9 +73,3 @@ class Classifier:
         _, ys = self.encoder.apply(params.encoder, xs, lengths=lengths, key=key)
         y = ys[-1] if self.readout == "last_step" else self.encoder.final_output(ys, lengths)
         return y @ params.w + params.b
-
-
-def classification_metrics(logits: Array, labels: Array) -> Metrics:
-    """Mean cross-entropy and accuracy: logits [B, C], labels int [B] -> Metrics of scalars."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return Metrics(jnp.mean(losses), jnp.mean(jnp.argmax(logits, axis=-1) == labels))

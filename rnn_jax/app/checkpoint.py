@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.app.errors import CommandError
+
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
@@ -27,7 +29,7 @@ DAMAGED = "damaged"
 ITEM = "default"  # orbax's name for the state, beside its metrics
 
 
-class CheckpointError(Exception):
+class CheckpointError(CommandError):
     """A checkpoint cannot be written or read; the message is one line that says which and why."""
 
 
@@ -45,7 +47,6 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int, warn: Callable[[str], None]) -> None:
         self.folder, self._keep, self._warn = folder.absolute(), keep, warn
-        _quiet_orbax()
         for step in steps_in(self.folder):
             if not is_sound(self.folder / str(step)):
                 self._set_aside(step)
@@ -224,10 +225,10 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
 
 
 @functools.cache  # once is enough
-def _quiet_orbax() -> None:
-    """Keeps orbax and tensorstore, for good, from printing at length the errors that they raise as well.
+def quiet_orbax() -> None:
+    """Keeps orbax and tensorstore, for good, from printing the errors that they also raise.
 
-    The threads of what has failed may still print when the error has long been told.
+    For the entry point of a program: threads of a failed write may print long after the error was reported.
     """
 
     def hook(unraisable: Any) -> None:

@@ -1,16 +1,40 @@
-"""Which devices share the work, and where the training data lie."""
+"""The devices that share the work, and the place of the training data."""
 
 import os
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 
+from rnn_jax.app.config import Config
+
 DATA_SHARE = 0.25  # The fraction of a device's memory that training data may take by default.
-UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not tell, as CPUs
+UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not report it, such as CPUs
+
+
+class Placement(NamedTuple):
+    """Where training happens.
+
+    Attributes:
+      devices: the devices that share each batch.
+      data_on: where the training data lie.
+    """
+
+    devices: list[Any]
+    data_on: Literal["device", "host"]
+
+
+def choose_placement(config: Config, num_bytes: int) -> Placement:
+    """Chooses devices, and a place for training data of `num_bytes`, as the configuration asks.
+
+    Raises:
+      ValueError: see `choose_devices` and `choose_data_on`.
+    """
+    devices = choose_devices(config.devices, config.batch_size)
+    return Placement(devices, choose_data_on(config.data_on, num_bytes, config.seeds))
 
 
 def use_every_core() -> None:
-    """Makes a CPU device of every core that this process may use; to be called before JAX is used for anything else.
+    """Makes a CPU device of every core that this process may use. Call it before JAX is used for anything else.
 
     XLA takes a recurrent network's step on one core. Batches shared by several CPU devices keep all of them busy.
     """
@@ -19,10 +43,10 @@ def use_every_core() -> None:
 
 
 def choose_devices(count: int | None, batch_size: int) -> list[Any]:
-    """The devices that share a batch equally, as many of every process.
+    """Chooses the devices that share a batch equally, the same number in every process.
 
     Args:
-      count: how many in all processes; None for as many as can.
+      count: their number in all processes; None for as many as possible.
       batch_size: examples in a batch.
 
     Raises:
@@ -46,12 +70,12 @@ def choose_devices(count: int | None, batch_size: int) -> list[Any]:
 
 
 def choose_data_on(asked: str, num_bytes: int, seeds: int) -> Literal["device", "host"]:
-    """Where the training data lie: on every device, or on the host.
+    """Chooses where the training data lie: on every device, or on the host.
 
     Args:
       asked: "device", "host", or "auto": on the device if they take at most `DATA_SHARE` of its memory.
       num_bytes: their size.
-      seeds: how many are trained at once.
+      seeds: the number of states trained at once.
 
     Raises:
       ValueError: for data on the host and several seeds, each of which has batches of its own.

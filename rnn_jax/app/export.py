@@ -1,9 +1,9 @@
-"""A trained classifier as a file that needs nothing but JAX: StableHLO with the parameters in it."""
+"""A trained model as a file that needs nothing but JAX: StableHLO with the parameters in it."""
 
 import jax
 from jax import export
 
-from rnn_jax.app.model import Model, class_probabilities
+from rnn_jax.app.model import Model
 from rnn_jax.base import Array
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -18,7 +18,7 @@ def export_model(model: Model) -> bytearray:
     """
 
     def predict(images: Array) -> Array:
-        return class_probabilities(model.classifier, model.params, images, model.data.max_pixel)
+        return model.task.predict(model.params, images)
 
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *model.data.image_shape), "uint8")

@@ -1,31 +1,66 @@
-"""Command lines made of dataclass fields; a mistake in one is a single line, with the nearest guess."""
+"""Command lines made from dataclass fields. A mistake in one is a single line, with the nearest guess."""
 
 import argparse
 import dataclasses
 import difflib
 import os
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 METAVARS = {int: "N", float: "X", str: "NAME", Path: "DIR"}
 
 
-def option(default: Any, help: str, choices: Sequence[str] | None = None, *, decides: bool = True) -> Any:
-    """A dataclass field that is a flag.
+class Rule(NamedTuple):
+    """The rules of a flag, kept with its field.
+
+    Attributes:
+      help: the help text.
+      choices: the only values that make sense; None for any.
+      check: (flag, value) -> None, raises `ValueError` for a value out of range; it is not asked about None.
+      decides: True if the value can change the trained parameters; False for placement, paths and logging.
+      saved: True if the value is written into a run's configuration.
+      overrides: True if the value, when given, takes the place of the recipe's.
+    """
+
+    help: str
+    choices: Sequence[str] | None = None
+    check: Callable[[str, Any], None] | None = None
+    decides: bool = True
+    saved: bool = True
+    overrides: bool = False
+
+
+def option(default: Any, help: str, choices: Sequence[str] | None = None, **rules: Any) -> Any:
+    """Makes a dataclass field that is a flag.
 
     Args:
-      default: the field's; None in help texts is left to `help` to explain.
+      default: the field's default. If it is None, `help` explains what that means.
       help: the flag's help text.
       choices: the only values that make sense.
-      decides: whether the value has a part in what is computed, and not only in where it lies or how it is told.
+      **rules: of `Rule`.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "decides": decides})
+    return dataclasses.field(default=default, metadata={"rule": Rule(help, choices, **rules)})
+
+
+def rule(field: dataclasses.Field) -> Rule:
+    """Returns the rules of a field."""
+    return field.metadata["rule"]
+
+
+def check_fields(config: Any) -> None:
+    """Checks each field of a configuration by its rules; raises `ValueError` in one line."""
+    for field in dataclasses.fields(config):
+        value, (_, choices, check, *_rest) = getattr(config, field.name), rule(field)
+        if choices and value not in choices:
+            raise ValueError(f"{flag(field.name)} must be one of {', '.join(choices)}, not {value!r}")
+        if check is not None and value is not None:
+            check(flag(field.name), value)
 
 
 def flag(name: str) -> str:
-    """The flag of a field.
+    """Returns the flag of a field.
 
     >>> flag("hidden_size")
     '--hidden-size'
@@ -34,13 +69,13 @@ def flag(name: str) -> str:
 
 
 def kind(field: dataclasses.Field) -> type:
-    """What a field holds when it is not None: the `int` of `int | None`."""
+    """Returns the type of a field that is not None: the `int` of `int | None`."""
     alternatives: tuple[Any, ...] = (*typing.get_args(field.type), field.type)
     return next(t for t in alternatives if t is not type(None))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: a guess of what was meant, if there is one.
+    """Ends a message about an unknown word with the nearest known one, if any is near.
 
     >>> nearest("--hiden-size", ["--hidden-size", "--cell"])
     ', did you mean --hidden-size?'
@@ -50,7 +85,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, and that guesses what an unknown flag should have been."""
+    """An `ArgumentParser` whose errors are one line, and which guesses the flag that was meant."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -60,9 +95,9 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_fields(self, fields: Iterable[dataclasses.Field]) -> None:
-        """Adds a flag for each field. What is not given on the command line is not in the namespace either."""
+        """Adds a flag for each field. A flag that is not given stays out of the namespace."""
         for field in fields:
-            help, choices = field.metadata["help"], field.metadata["choices"]
+            help, choices = rule(field).help, rule(field).choices
             if kind(field) is bool:
                 self.add_argument(flag(field.name), action="store_true", default=argparse.SUPPRESS, help=help)
                 continue
@@ -76,7 +111,7 @@ class Parser(argparse.ArgumentParser):
             )
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore
-        """As in the base class, but unknown arguments are errors here already, where the flags are known."""
+        """Parses as the base class does, but refuses unknown arguments here, where the flags are known."""
         arguments, unknown = super().parse_known_args(args, namespace)
         if unknown:
             word = unknown[0].split("=")[0]
@@ -84,10 +119,10 @@ class Parser(argparse.ArgumentParser):
         return arguments, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Says what is wrong in one line on stderr and exits with status 2."""
+        """Reports a mistake in one line on stderr and exits with status 2."""
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
 def path(text: str) -> Path:
-    """A path, with ~ for the home folder also where the shell has left it: `--data-dir=~/data`."""
+    """Makes a path and expands ~, which shells leave in `--data-dir=~/data`."""
     return Path(os.path.expanduser(text))

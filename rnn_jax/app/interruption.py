@@ -8,20 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from rnn_jax.app.processes import SharedEnd
-
-
-class Interrupted(SharedEnd):
-    """Training has stopped because a signal asked for it.
-
-    Attributes:
-      status: the exit status that shells give to a process that ends so, 128 and the signal's number.
-    """
-
-    def __init__(self, signal: signal.Signals) -> None:
-        super().__init__(signal.name)
-        self.status = 128 + signal
-
 
 @contextlib.contextmanager
 def stop_requests(notice: str) -> Iterator[Callable[[], signal.Signals | None]]:

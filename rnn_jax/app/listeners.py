@@ -1,11 +1,11 @@
-"""Events for TensorBoard, written without TensorFlow."""
+"""Listeners of a run's reports: events for TensorBoard, written without TensorFlow."""
 
 import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rnn_jax.app.folder import Report
+from rnn_jax.tasks.task import Report
 
 
 def check_tensorboard() -> None:
@@ -16,11 +16,11 @@ def check_tensorboard() -> None:
 
 @contextlib.contextmanager
 def event_writer(folder: Path | None, step: int) -> Iterator[Callable[[Sequence[Report]], None]]:
-    """Opens a folder of events for what comes after `step`.
+    """Opens a folder of events for the reports after `step`.
 
     Args:
-      folder: where; None writes nothing.
-      step: TensorBoard forgets what the folder holds of later steps.
+      folder: the folder; None writes nothing.
+      step: the last step whose events TensorBoard keeps of those in the folder.
 
     Yields:
       A function that writes reports, a curve for each quantity and seed.
@@ -34,8 +34,8 @@ def event_writer(folder: Path | None, step: int) -> Iterator[Callable[[Sequence[
 
         def write(reports: Sequence[Report]) -> None:
             for report in reports:
-                for name, value in report._asdict().items():
-                    if name not in ("step", "seed") and value is not None:
+                for name, value in report.values.items():
+                    if value is not None:
                         writer.add_scalar(f"{name}/seed_{report.seed}", value, report.step)
 
         yield write

@@ -1,4 +1,4 @@
-"""A trained classifier, out of a run's folder: predictions and their probabilities.
+"""A trained model, read from a run's folder: predictions and their probabilities.
 
 model = rnn_jax.load_run("runs/lstm-mnist-2026-11-23-120000")
 probabilities = model.predict(images)
@@ -13,29 +13,18 @@ from typing import Literal
 
 import jax
 import numpy as np
-from jax import lax
 
-from rnn_jax.app.checkpoint import CheckpointError, is_sound, restore, steps_in, without_keys
+from rnn_jax.app.build import build_task
+from rnn_jax.app.checkpoint import is_sound, restore, steps_in, without_keys
 from rnn_jax.app.config import Config, read_config
-from rnn_jax.app.folder import CHECKPOINTS, CONFIG, METRICS, DataInfo, read_data_info, read_metrics
+from rnn_jax.app.errors import CommandError
+from rnn_jax.app.folder import CHECKPOINTS, CONFIG, METRICS, read_data_info
+from rnn_jax.app.metrics import read_metrics
 from rnn_jax.base import Array, Params, check_choice
-from rnn_jax.data import Split
-from rnn_jax.readout import Classifier, Metrics
-from rnn_jax.training.fit import evaluate, init_states
-from rnn_jax.training.order import rows_in_time
-
-
-def class_probabilities(classifier: Classifier, params: Params, images: Array, max_pixel: int) -> Array:
-    """Probabilities of each class, [B, C], for images [B, rows, columns] of pixels from 0 to `max_pixel`."""
-    return jax.nn.softmax(classifier.apply(params, rows_in_time(images, max_pixel)))
-
-
-def predict_probabilities(
-    classifier: Classifier, params: Params, images: Array, *, max_pixel: int, batch_size: int = 1000
-) -> Array:
-    """`class_probabilities` of many images, `batch_size` at once; it bounds the memory and changes no result."""
-    one = functools.partial(class_probabilities, classifier, params, max_pixel=max_pixel)
-    return lax.map(one, images, batch_size=batch_size)
+from rnn_jax.data import DataInfo, Examples
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.task import VALIDATION, Metrics, Task, predict_examples
+from rnn_jax.training.step import evaluate, init_states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +33,18 @@ class Model:
 
     Attributes:
       config: the run's configuration.
-      data: what it was trained on.
-      step: after how many updates.
-      seed: which of the run's seeds.
-      classifier: the function.
-      params: its parameters.
+      data: the facts about its data.
+      step: the number of updates made.
+      seed: the seed, of a run that may have several.
+      task: the functions.
+      params: their parameters.
     """
 
     config: Config
     data: DataInfo
     step: int
     seed: int
-    classifier: Classifier
+    task: Task
     params: Params
 
     def predict(self, images: np.ndarray) -> np.ndarray:
@@ -85,25 +74,28 @@ class Model:
                 f"{images.dtype} from {images.min()} to {images.max()}"
             )
         batch = images.astype(float).reshape(-1, *shape)
-        return np.asarray(self._predict(batch, max_pixel=highest)).reshape(*images.shape[:-2], self.data.num_classes)
+        return np.asarray(self._predict(batch, scale=highest)).reshape(*images.shape[:-2], self.data.num_classes)
 
-    def evaluate(self, split: Split) -> Metrics:
-        """Loss and accuracy on labelled images."""
-        return self._evaluate(self.params, split, max_pixel=self.data.max_pixel)
+    def evaluate(self, examples: Examples) -> Metrics:
+        """Computes the mean metrics of examples with targets."""
+        return self._evaluate(self.params, examples)
 
     # Compiled once, not at every call.
     @functools.cached_property
     def _predict(self) -> Callable[..., Array]:
-        predict = functools.partial(predict_probabilities, self.classifier, self.params)
-        return jax.jit(predict, static_argnames="max_pixel")
+        def predict(images: Array, scale: float) -> Array:
+            assert isinstance(self.task, Classification)
+            return predict_examples(dataclasses.replace(self.task, scale=scale), self.params, images)
+
+        return jax.jit(predict, static_argnames="scale")
 
     @functools.cached_property
     def _evaluate(self) -> Callable[..., Metrics]:
-        return jax.jit(functools.partial(evaluate, self.classifier), static_argnames="max_pixel")
+        return jax.jit(functools.partial(evaluate, self.task.loss))
 
 
 def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "newest", seed: int | None = None) -> Model:
-    """Loads what a run has trained.
+    """Loads the trained model of a run.
 
     Args:
       folder: the run's.
@@ -124,36 +116,37 @@ def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "new
     if not config.seed <= seed < config.seed + config.seeds:
         raise ValueError(f"the run in {folder} has no seed {seed}, but {config.seeds} from {config.seed}")
 
-    classifier = config.build_classifier(data.num_classes)
-    optimizer = config.training_recipe().optimizer()
+    task, optimizer = build_task(config, data), config.training_recipe().optimizer()
     first_seed = jax.ShapeDtypeStruct((), "uint32")
     template = jax.eval_shape(
-        lambda seed: without_keys(init_states(classifier, optimizer, seed, config.seeds, data.image_shape[1])),
+        lambda seed: without_keys(init_states(task.init, optimizer, seed, config.seeds)),
         first_seed,
     )
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), template)
-    for step in _by_merit(folder, checkpoint):
+    for step in _by_merit(folder, task, checkpoint):
         path = folder / CHECKPOINTS / str(step)
         if is_sound(path):
             try:
                 params = restore(path, template).params
-            except CheckpointError as error:
+            except CommandError as error:
                 raise ValueError(str(error)) from error
             if config.seeds > 1:
                 params = jax.tree.map(lambda leaf: leaf[seed - config.seed], params)
-            return Model(config, data, step, seed, classifier, params)
+            return Model(config, data, step, seed, task, params)
         print(f"the checkpoint {path} is damaged and passed over", file=sys.stderr)
     raise ValueError(f"there is no checkpoint in {folder / CHECKPOINTS} yet")
 
 
-def _by_merit(folder: Path, checkpoint: str) -> list[int]:
-    """The steps of a run's checkpoints, the wanted one first."""
+def _by_merit(folder: Path, task: Task, checkpoint: str) -> list[int]:
+    """Returns the steps of a run's checkpoints, the wanted one first."""
     steps = steps_in(folder / CHECKPOINTS)
     if checkpoint == "newest":
         return steps
-    accuracies: dict[int, list[float]] = {}
+    scores: dict[int, list[float]] = {}
     for report in read_metrics(folder / METRICS):
-        if report.validation_accuracy is not None:
-            accuracies.setdefault(report.step, []).append(report.validation_accuracy)
-    return sorted(steps, key=lambda step: float(np.mean(accuracies.get(step, -1.0))), reverse=True)
+        score = report.values.get(VALIDATION + task.score)
+        if score is not None:
+            scores.setdefault(report.step, []).append(score)
+    sign = 1 if task.quantities[task.score].better == "higher" else -1
+    return sorted(steps, key=lambda step: sign * float(np.mean(scores.get(step, -sign * np.inf))), reverse=True)

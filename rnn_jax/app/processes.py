@@ -25,6 +25,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from rnn_jax.app.checkpoint import with_keys, without_keys
+from rnn_jax.app.errors import Mistake, SharedEnd
 
 CONNECT_TIMEOUT = 300  # seconds, for all processes to have started
 HEARTBEAT_TIMEOUT = 20  # seconds, after which a process that is not heard of counts as dead
@@ -36,12 +37,8 @@ _LOST = "another process of this run has ended, or cannot be reached: what it sa
 T = TypeVar("T")
 
 
-class SharedEnd(Exception):
-    """What ends every process of a run alike, at the same step."""
-
-
-class MeetingError(Exception):
-    """The processes cannot meet; the message is one line that says what to do."""
+class MeetingError(Mistake):
+    """The processes cannot meet."""
 
 
 class ProcessLost(Exception):

@@ -1,17 +1,18 @@
-"""What a run tells on the way: the lines of the tutorial, and what is about to be trained."""
+"""The lines that a run prints: the tutorial's reports, and the description of what is trained."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rnn_jax.app.config import Config
-from rnn_jax.app.folder import Report
+from rnn_jax.app.devices import Placement
+from rnn_jax.base import Cell
 from rnn_jax.data import Dataset
+from rnn_jax.tasks.task import Quantity, Report
 
 
 def data_label(name: str) -> str:
-    """What every report appends to name data other than MNIST; nothing for MNIST itself.
+    """Returns the end of every report about data other than MNIST; nothing for MNIST.
 
     >>> data_label("digits"), data_label("mnist")
     (' (digits)', '')
@@ -19,42 +20,54 @@ def data_label(name: str) -> str:
     return "" if name == "mnist" else f" ({name})"
 
 
-def step_line(reports: Sequence[Report]) -> str:
-    """The tutorial's report: one seed's, or the mean of several.
+def step_line(reports: Sequence[Report], quantities: Mapping[str, Quantity]) -> str:
+    """Writes the tutorial's report of one seed, or of the mean of several.
 
-    >>> step_line([Report(200, seed=0, loss=2.07221, accuracy=0.328125)])
+    >>> quantities = {"loss": Quantity("Loss", "loss [nats]"), "accuracy": Quantity("Accuracy", "accuracy [%]")}
+    >>> step_line([Report(200, 0, {"loss": 2.07221, "accuracy": 0.328125})], quantities)
     'Step 200, Minibatch Loss= 2.0722, Training Accuracy= 0.328'
     """
-    loss, accuracy = (float(np.mean(values)) for values in list(zip(*reports, strict=True))[2:4])
+
+    def mean(name: str) -> float:
+        return float(np.mean([report.values[name] for report in reports]))  # type: ignore
+
+    others = [f", Training {quantities[name].name}= {mean(name):.3f}" for name in quantities if name != "loss"]
     many = f" (mean of {len(reports)} seeds)" if len(reports) > 1 else ""
-    return f"Step {reports[0].step}, Minibatch Loss= {loss:.4f}, Training Accuracy= {accuracy:.3f}{many}"
+    return f"Step {reports[0].step}, Minibatch Loss= {mean('loss'):.4f}{''.join(others)}{many}"
 
 
-def accuracy_text(accuracies: Sequence[float]) -> str:
-    """One seed's accuracy as a fraction, or the mean and the standard deviation of several.
+def figure_text(values: Sequence[float]) -> str:
+    """Writes the figure of one seed, or the mean and the standard deviation of several.
 
-    >>> accuracy_text([0.9871])
+    >>> figure_text([0.9871])
     '0.9871'
-    >>> accuracy_text([0.98, 0.99])
+    >>> figure_text([0.98, 0.99])
     '0.9850 ± 0.0071 (mean and standard deviation of 2 seeds, from 0.9800 to 0.9900)'
     """
-    if len(accuracies) == 1:
-        return f"{accuracies[0]:.4f}"
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
     return (
-        f"{np.mean(accuracies):.4f} ± {np.std(accuracies, ddof=1):.4f} (mean and standard deviation of "
-        f"{len(accuracies)} seeds, from {min(accuracies):.4f} to {max(accuracies):.4f})"
+        f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} (mean and standard deviation of "
+        f"{len(values)} seeds, from {min(values):.4f} to {max(values):.4f})"
     )
 
 
-def describe(config: Config, data: Dataset, num_params: int, devices: Sequence[Any], data_on: str) -> str:
-    """What is about to be trained on what, and where."""
-    rows, columns = data.train.images.shape[1:]
+def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placement: Placement) -> str:
+    """Describes the data, the model, the recipe and the devices of a run."""
+    rows, columns = data.info.image_shape
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
+    train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))
     return (
-        f"Data: {data.source}: {len(data.train.labels):,} training, {len(data.validation.labels):,} validation and "
-        f"{len(data.test.labels):,} test images of {rows}x{columns} pixels\n"
-        f"Model: {config.layers} x {config.build_cell()}{', both ways' if config.bidirectional else ''}, "
-        f"{num_params:,} parameters\n"
-        f"Recipe: {config.recipe}, {seeds}, on {len(devices)} x {devices[0].device_kind}"
-        f"{', with the training images on the host' if data_on == 'host' else ''}"
+        f"Data: {data.info.source}: {train:,} training, {validation:,} validation and {test:,} test images of "
+        f"{rows}x{columns} pixels\n"
+        f"Model: {config.layers} x {cell}{', both ways' if config.bidirectional else ''}, {num_params:,} parameters\n"
+        f"Recipe: {config.recipe}, {seeds}, on {len(placement.devices)} x {placement.devices[0].device_kind}"
+        f"{', with the training images on the host' if placement.data_on == 'host' else ''}"
     )
+
+
+def title(config: Config, data_name: str) -> str:
+    """Writes the title of a run's pictures."""
+    layers = f"{config.layers} layers of " if config.layers > 1 else ""
+    ways = " both ways" if config.bidirectional else ""
+    return f"{layers}{config.cell}, {config.hidden_size} units{ways}, on {data_name}, recipe {config.recipe}"

@@ -1,4 +1,4 @@
-"""A whole run: training with checkpoints and a progress bar, and at its end a test and pictures."""
+"""A whole run: training with checkpoints and a progress bar, then a test and pictures."""
 
 import contextlib
 import functools
@@ -10,90 +10,92 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 from tqdm import tqdm
 
+from rnn_jax.app import reporting
+from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.checkpoint import Checkpoints, newest_checkpoint
 from rnn_jax.app.config import Config
-from rnn_jax.app.devices import choose_data_on, choose_devices
-from rnn_jax.app.folder import CHECKPOINTS, TENSORBOARD, Report, RunFolder
-from rnn_jax.app.interruption import Interrupted, stop_requests
+from rnn_jax.app.devices import Placement
+from rnn_jax.app.errors import Interrupted, SharedEnd
+from rnn_jax.app.folder import CHECKPOINTS, METRICS, TENSORBOARD, RunFolder
+from rnn_jax.app.interruption import stop_requests
 from rnn_jax.app.listeners import event_writer
-from rnn_jax.app.model import predict_probabilities
-from rnn_jax.app.processes import SharedEnd, agree_to_stop, from_first
-from rnn_jax.app.reporting import accuracy_text, data_label, describe, step_line
+from rnn_jax.app.metrics import MetricsTable
+from rnn_jax.app.processes import agree_to_stop, from_first
 from rnn_jax.base import Params
-from rnn_jax.data import Dataset, Split
-from rnn_jax.data.dataset import num_bytes, pieces
-from rnn_jax.readout import Classifier, Metrics
-from rnn_jax.tasks import plots as pictures
-from rnn_jax.training.fit import TrainState, evaluate, fit, init_states
+from rnn_jax.data import Dataset, Examples
+from rnn_jax.data.examples import pieces
+from rnn_jax.tasks.plots import training_curve
+from rnn_jax.tasks.task import VALIDATION, Metrics, Report, Task, predict_examples
+from rnn_jax.training.fit import fit
 from rnn_jax.training.placement import on_one_device
+from rnn_jax.training.step import TrainState, evaluate, init_states
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT_EVERY = 200  # steps
-STEPS_PER_CALL = 50  # so often moves the progress bar; REPORT_EVERY is a multiple of it
+STEPS_PER_CALL = 50  # steps between two moves of the progress bar; it divides REPORT_EVERY
 MOST_BETWEEN_CHECKPOINTS = 500  # steps, by default
 NOTICE = "saving after the current steps; Ctrl-C stops at once"
 
 
 class Diverged(SharedEnd):
-    """The loss is no longer finite; the message is one line that names the step."""
+    """The loss is no longer finite."""
 
 
-def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
-    """Trains, reports on the way, and tests at the end. A run that is resumed goes on from its newest checkpoint.
+def train(config: Config, data: Dataset, placement: Placement, run: RunFolder | None) -> None:
+    """Trains, reports along the way, and tests at the end. A resumed run goes on from its newest checkpoint.
 
     Args:
-      config: what to train, and how.
-      data: on what.
-      run: the folder for everything that is kept; None in a process that only helps the first one.
+      config: the configuration.
+      data: the data.
+      placement: the devices, and the place of the training data.
+      run: the run's folder; None in a process that only helps the first one.
 
     Raises:
       Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
-      Diverged: when the loss has become nan or infinite; the newest checkpoint is from before.
+      Diverged: when the loss has become nan or infinite; the newest checkpoint is older than that.
       CheckpointError: if a checkpoint cannot be written.
       OSError: if something else cannot be written.
-      ValueError: if `config.devices` cannot share the batch, or `config.seeds` cannot read the data.
     """
-    recipe, classifier = config.training_recipe(len(data.train.labels)), config.build_classifier(data.num_classes)
+    recipe, task = config.training_recipe(len(data.train.targets)), build_task(config, data.info)
     optimizer = recipe.optimizer()
-    devices = choose_devices(config.devices, config.batch_size)
-    data_on = choose_data_on(config.data_on, num_bytes(data.train), config.seeds)
-    # One compilation instead of one for each little operation.
-    init = jax.jit(init_states, static_argnums=(0, 1, 3, 4))
-    state = init(classifier, optimizer, np.uint32(config.seed), config.seeds, data.train.images.shape[-1])
+    # One compilation instead of one for each small operation.
+    init = jax.jit(init_states, static_argnums=(0, 1, 3))
+    state = init(task.init, optimizer, np.uint32(config.seed), config.seeds)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds
     fit_from = functools.partial(
         fit_until_diverged,
-        classifier,
+        task.loss,
         optimizer,
-        data=data.train,
-        max_pixel=data.max_pixel,
+        examples=data.train,
         steps=recipe.steps,
         batch_size=config.batch_size,
         steps_per_call=STEPS_PER_CALL,
-        devices=devices,
-        data_on=data_on,
+        devices=placement.devices,
+        data_on=placement.data_on,
     )
     if run is None:
         _help(fit_from(from_first(state) if config.resume else state))
         return
 
-    print(describe(config, data, num_params, devices, data_on), f"Output: {run.path}", sep="\n", flush=True)
+    description = reporting.describe(config, build_cell(config), data, num_params, placement)
+    print(description, f"Output: {run.path}", sep="\n", flush=True)
     checkpoints = Checkpoints(run.path / CHECKPOINTS, keep=config.keep_checkpoints, warn=_warn)
     if config.resume:
         state = from_first(checkpoints.restore(state) or state)
         print(f"Resuming after step {_step(state)} of {recipe.steps}", flush=True)
     checkpoint_every = config.checkpoint_every or min(math.ceil(recipe.steps / 10), MOST_BETWEEN_CHECKPOINTS)
+    label, title = reporting.data_label(data.info.name), reporting.title(config, data.info.name)
     first_step = step = _step(state)
-    hand_outs, history = fit_from(state), run.begin_metrics(first_step)
-    evaluate_params = _evaluation(config, classifier, data.max_pixel)
+    table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
+    hand_outs, evaluate_params = fit_from(state), _evaluation(task, config.seeds)
     began = time.perf_counter()
     try:
         with (
+            contextlib.closing(table),
             checkpoints,
             event_writer(run.path / TENSORBOARD if config.tensorboard else None, first_step) as write_events,
             stop_requests(NOTICE) as stop_requested,
@@ -104,15 +106,14 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
                 due = step == recipe.steps or step // checkpoint_every > previous // checkpoint_every
                 validation = evaluate_params(state.params, data.validation) if due else None
                 reports = _reports(config, step, metrics, validation)
-                run.add_metrics(reports)
+                table.add(reports)
                 write_events(reports)
-                history += reports
                 _advance(bar, step - previous, config.batch_size * config.seeds)
                 if step == 1 or step % REPORT_EVERY == 0:
                     with bar.external_write_mode():
-                        print(step_line(reports) + data_label(data.name), flush=True)
+                        print(reporting.step_line(reports, task.quantities) + label, flush=True)
                 if validation is not None:
-                    checkpoints.save(step, on_one_device(state), float(np.mean(validation.accuracy)))
+                    checkpoints.save(step, on_one_device(state), _merit(task, validation))
                 if stop := agree_to_stop(stop_requested()):
                     if validation is None:
                         checkpoints.save(step, on_one_device(state))
@@ -124,11 +125,11 @@ def train(config: Config, data: Dataset, run: RunFolder | None) -> None:
     except Diverged as error:
         raise Diverged(f"{error}; {newest_checkpoint(checkpoints.folder)}") from error
     finally:
-        if history:
-            with contextlib.suppress(OSError):  # The disk may be full; what was first is told.
-                _save_picture(run, "training_curve", pictures.training_curve(history, _title(config, data)))
+        if table.reports and not config.no_pictures:
+            with contextlib.suppress(OSError):  # The disk may be full, and the first error is the one to report.
+                _save_picture(run, "training_curve", training_curve(table.reports, task.quantities, title))
     print(f"Optimization Finished!\n{steps} steps in {seconds:.1f} s, {steps / seconds:.0f} steps/s", flush=True)
-    _test(config, data, run, classifier, state.params, evaluate_params)
+    _test(config, data, run, task, state.params)
 
 
 def _help(hand_outs: Iterator[tuple[TrainState, Metrics]]) -> None:
@@ -140,79 +141,83 @@ def _help(hand_outs: Iterator[tuple[TrainState, Metrics]]) -> None:
 
 
 def fit_until_diverged(
-    classifier: Classifier, optimizer: optax.GradientTransformation, state: TrainState, data: Split, **options: Any
+    loss: Callable[..., Any], optimizer: Any, state: TrainState, examples: Any, **options: Any
 ) -> Iterator[tuple[TrainState, Metrics]]:
-    """`fit`, until the loss is no longer finite.
+    """Runs `fit` until the loss is no longer finite.
 
     Raises:
-      Diverged: instead of handing out such a loss. The steps since the last hand-out are taken once more, one by one,
-        to find at which it happened.
+      Diverged: in place of handing out such a loss. The steps since the last hand-out are taken again, one by one, to
+        find the first bad one.
     """
-    for next_state, metrics in fit(classifier, optimizer, state, data, **options):
+    for next_state, metrics in fit(loss, optimizer, state, examples, **options):
         if not np.isfinite(metrics.loss).all():
             options |= {"steps_per_call": 1, "steps": _step(next_state)}
-            one_by_one = fit(classifier, optimizer, state, data, **options)
-            step, loss = next(
+            one_by_one = fit(loss, optimizer, state, examples, **options)
+            step, values = next(
                 (_step(state), metrics.loss) for state, metrics in one_by_one if not np.isfinite(metrics.loss).all()
             )
-            bad = np.ravel(loss)[~np.isfinite(np.ravel(loss))][0]
+            bad = np.ravel(values)[~np.isfinite(np.ravel(values))][0]
             raise Diverged(f"the loss became {bad} at step {step}: try a lower --learning-rate")
         state = next_state
         yield state, metrics
 
 
-def _evaluation(config: Config, classifier: Classifier, max_pixel: int) -> Callable[[Params, Split], Metrics]:
-    """`evaluate`, compiled, of a piece of the split after another, and for each seed where there are several."""
-    function = functools.partial(evaluate, classifier, max_pixel=max_pixel)
-    function = jax.jit(function if config.seeds == 1 else jax.vmap(function, in_axes=(0, None)))
-    # On one device: products of a thousand images are shared by the cores without being told.
+def _evaluation(task: Task, seeds: int) -> Callable[[Params, Examples], Metrics]:
+    """Compiles `evaluate` for pieces of a data set, and for each seed where there are several."""
+    function = functools.partial(evaluate, task.loss)
+    function = jax.jit(function if seeds == 1 else jax.vmap(function, in_axes=(0, None)))
 
-    def evaluate_pieces(params: Params, data: Split) -> Metrics:
-        metrics = [function(on_one_device(params), piece) for piece in pieces(data)]
-        weights = [len(piece.labels) for piece in pieces(data)]
+    def evaluate_pieces(params: Params, examples: Examples) -> Metrics:
+        # One device is enough: XLA shares the products of a thousand examples among the cores by itself.
+        metrics = [function(on_one_device(params), piece) for piece in pieces(examples)]
+        weights = [len(piece.targets) for piece in pieces(examples)]
         return jax.tree.map(lambda *m: np.average(m, axis=0, weights=weights), *metrics) if metrics[1:] else metrics[0]
 
     return evaluate_pieces
 
 
 def _reports(config: Config, step: int, metrics: Metrics, validation: Metrics | None) -> list[Report]:
-    """A report for each seed."""
-    columns = [np.ravel(value).tolist() for value in (*metrics, *(validation or ()))]
-    return [Report(step, config.seed + i, *values) for i, values in enumerate(zip(*columns, strict=True))]
+    """Makes a report for each seed."""
+    columns = {name: np.ravel(value).tolist() for name, value in metrics._asdict().items()}
+    if validation is not None:
+        columns |= {VALIDATION + name: np.ravel(value).tolist() for name, value in validation._asdict().items()}
+    return [
+        Report(step, config.seed + i, {name: values[i] for name, values in columns.items()})
+        for i in range(config.seeds)
+    ]
 
 
-def _test(
-    config: Config,
-    data: Dataset,
-    run: RunFolder,
-    classifier: Classifier,
-    params: Params,
-    evaluate_params: Callable[[Params, Split], Metrics],
-) -> None:
-    """Says how good the classifier is, and draws where it is wrong."""
-    first = on_one_device(params)
-    if config.seeds > 1:
-        first = jax.tree.map(lambda leaf: leaf[0], first)
-    predict = jax.jit(functools.partial(predict_probabilities, classifier, max_pixel=data.max_pixel))
-    probabilities = np.concatenate([predict(first, piece.images) for piece in pieces(data.test)])
-    labels = data.test.labels
-    title = f"{_title(config, data)}: test images" + (f", seed {config.seed}" if config.seeds > 1 else "")
-    confusion = pictures.confusion_matrix(labels, probabilities.argmax(1), data.num_classes, title)
-    _save_picture(run, "confusion_matrix", confusion)
-    _save_picture(run, "worst_mistakes", pictures.worst_mistakes(data.test, probabilities, title))
-    for name, split in (("Validation", data.validation), ("Testing", data.test)):
-        accuracies = np.ravel(evaluate_params(params, split).accuracy).tolist()
-        print(f"{name} Accuracy: {accuracy_text(accuracies)}{data_label(data.name)}")
+def _merit(task: Task, validation: Metrics) -> float:
+    """Computes the score of a checkpoint; the highest is the best."""
+    score = float(np.mean(getattr(validation, task.score)))
+    return score if task.quantities[task.score].better == "higher" else -score
+
+
+def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Params) -> None:
+    """Prints the final figures of every seed, and draws the pictures of the first."""
+    each = on_one_device(params)
+    seeds = (
+        [each] if config.seeds == 1 else [jax.tree.map(lambda leaf, i=i: leaf[i], each) for i in range(config.seeds)]
+    )
+    predict = jax.jit(functools.partial(predict_examples, task))
+    predictions: list[np.ndarray] = []
+    for name, examples in (("Validation", data.validation), ("Testing", data.test)):
+        predictions = [
+            np.concatenate([predict(seed, piece.inputs, piece.lengths) for piece in pieces(examples)]) for seed in seeds
+        ]
+        figures = [task.measure(examples, prediction) for prediction in predictions]
+        for figure in figures[0]:
+            text = reporting.figure_text([values[figure] for values in figures])
+            print(f"{name} {figure}: {text}{reporting.data_label(data.info.name)}")
+    if not config.no_pictures:
+        seed = f", seed {config.seed}" if config.seeds > 1 else ""
+        title = f"{reporting.title(config, data.info.name)}: test images{seed}"
+        for name, draw in task.pictures(data.test, predictions[0], title).items():
+            _save_picture(run, name, draw())
 
 
 def _save_picture(run: RunFolder, name: str, figure: "Figure") -> None:
     figure.savefig(run.path / f"{name}.png", dpi=150)
-
-
-def _title(config: Config, data: Dataset) -> str:
-    layers = f"{config.layers} layers of " if config.layers > 1 else ""
-    ways = " both ways" if config.bidirectional else ""
-    return f"{layers}{config.cell}, {config.hidden_size} units{ways}, on {data.name}, recipe {config.recipe}"
 
 
 def _advance(bar: tqdm, steps: int, examples_per_step: int) -> None:

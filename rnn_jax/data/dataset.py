@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnn_jax.data.examples import Examples
+
 NUM_CLASSES = 10
-PIECE = 256 << 20  # bytes
 HELD_OUT = 12  # One training image in so many is held out for validation.
 
 
@@ -20,52 +21,41 @@ class DownloadError(DataError):
     """The data set cannot be downloaded from its publisher."""
 
 
-class Split(NamedTuple):
-    """Images and their labels, row by row. The arrays may be read-only.
+class DataInfo(NamedTuple):
+    """The facts about a data set that a trained model depends on.
 
     Attributes:
-        images: uint8 [N, R, C], pixel values.
-        labels: int32 [N], from 0 to 9.
+      name: the data set's name, part of every report.
+      source: where it came from, in words.
+      image_shape: (rows, columns) of pixels.
+      max_pixel: the value of a white pixel; that of a black one is 0.
+      num_classes: the number of different labels.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-
-
-def num_bytes(split: Split) -> int:
-    """What a split takes in memory."""
-    return split.images.nbytes + split.labels.nbytes
-
-
-def pieces(split: Split) -> list[Split]:
-    """A split in parts of at most `PIECE` bytes, which fit any device."""
-    size = max(1, PIECE * len(split.labels) // num_bytes(split))
-    return [Split(split.images[i : i + size], split.labels[i : i + size]) for i in range(0, len(split.labels), size)]
+    name: str
+    source: str
+    image_shape: tuple[int, int]
+    max_pixel: int
+    num_classes: int
 
 
 class Dataset(NamedTuple):
     """A data set in three parts.
 
     Attributes:
-        name: Which data these are; belongs into every report about them.
-        train: The images to learn from.
-        validation: The first twelfth of the published training images, to choose settings with.
-        test: The published test images.
-        max_pixel: The largest value that a pixel can have; the smallest is 0.
-        num_classes: How many different labels there are.
-        source: Where the data came from, in words.
+      info: the facts that a trained model depends on.
+      train: the examples to learn from.
+      validation: the first twelfth of the published training images, to choose settings with.
+      test: the published test images.
     """
 
-    name: str
-    train: Split
-    validation: Split
-    test: Split
-    max_pixel: int
-    num_classes: int
-    source: str
+    info: DataInfo
+    train: Examples
+    validation: Examples
+    test: Examples
 
 
-def make_split(images: np.ndarray, labels: np.ndarray, where: str) -> Split:
+def make_split(images: np.ndarray, labels: np.ndarray, where: str) -> Examples:
     """Pairs images with labels, and checks that they belong together.
 
     Args:
@@ -87,10 +77,10 @@ def make_split(images: np.ndarray, labels: np.ndarray, where: str) -> Split:
         raise DataError(
             f"{where}: labels should go from 0 to {NUM_CLASSES - 1}, these go from {labels.min()} to {labels.max()}"
         )
-    return Split(images, labels.astype(np.int32))
+    return Examples(images, labels.astype(np.int32))
 
 
-def make_dataset(name: str, training: Split, test: Split, *, source: str, max_pixel: int = 255) -> Dataset:
+def make_dataset(name: str, training: Examples, test: Examples, *, source: str, max_pixel: int = 255) -> Dataset:
     """Divides the published training images into validation and training parts.
 
     The first twelfth is held out: of MNIST's 60,000 the first 5,000, which is the split that
@@ -109,20 +99,17 @@ def make_dataset(name: str, training: Split, test: Split, *, source: str, max_pi
     Raises:
         DataError: If there are too few training images, or training and test images differ in size.
     """
-    if len(training.images) < HELD_OUT:
-        raise DataError(f"{source}: {len(training.images)} training images are too few, at least {HELD_OUT} are needed")
-    if training.images.shape[1:] != test.images.shape[1:]:
+    if len(training.inputs) < HELD_OUT:
+        raise DataError(f"{source}: {len(training.inputs)} training images are too few, at least {HELD_OUT} are needed")
+    if training.inputs.shape[1:] != test.inputs.shape[1:]:
         raise DataError(
-            f"{source}: training images are {training.images.shape[1:]} pixels "
-            f"but test images are {test.images.shape[1:]}"
+            f"{source}: training images are {training.inputs.shape[1:]} pixels "
+            f"but test images are {test.inputs.shape[1:]}"
         )
-    held_out = len(training.images) // HELD_OUT
+    held_out = len(training.inputs) // HELD_OUT
     return Dataset(
-        name=name,
-        train=Split(training.images[held_out:], training.labels[held_out:]),
-        validation=Split(training.images[:held_out], training.labels[:held_out]),
+        DataInfo(name, source, training.inputs.shape[1:], max_pixel, NUM_CLASSES),
+        train=Examples(training.inputs[held_out:], training.targets[held_out:]),
+        validation=Examples(training.inputs[:held_out], training.targets[:held_out]),
         test=test,
-        max_pixel=max_pixel,
-        num_classes=NUM_CLASSES,
-        source=source,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_jax.app.folder import DataInfo
+from rnn_jax.data import DataInfo
 
 
 def read_images(

@@ -1,12 +1,12 @@
-"""The pictures of a run: its curves, what it confuses, and where it is most wrong. All readable without colour."""
+"""The pictures of a run: curves, confusions, and the worst mistakes. All are readable without colour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnn_jax.app.folder import Report
-from rnn_jax.data import Split
+from rnn_jax.data import Examples
+from rnn_jax.tasks.task import VALIDATION, Quantity, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,29 +15,35 @@ if TYPE_CHECKING:
 GRID = "0.85"
 
 
-def training_curve(reports: Sequence[Report], title: str) -> "Figure":
-    """Draws loss and accuracy over the steps, of the minibatches and of the validation images.
+def training_curve(reports: Sequence[Report], quantities: Mapping[str, Quantity], title: str) -> "Figure":
+    """Draws each metric over the steps, of the minibatches and of the validation examples.
 
-    Of several seeds the mean is drawn, and the range from the lowest to the highest as a band.
+    Of several seeds it draws the mean, and the range from the lowest to the highest as a band.
+
+    Args:
+      reports: rows with a step, a seed and values, in the order of the steps.
+      quantities: the metrics to draw.
+      title: the title of the picture.
     """
-    figure = _figure(7, 5.5, title)
-    loss_axes, accuracy_axes = figure.subplots(2, sharex=True)
+    figure = _figure(7, 0.5 + 2.5 * len(quantities), title)
     by_step: dict[int, list[Report]] = {}
     for report in reports:
         by_step.setdefault(report.step, []).append(report)
-    steps = list(by_step)
-    table = np.array([[report[2:] for report in by_step[step]] for step in steps], float)  # [step, seed, column]
-    _draw_curves(loss_axes, steps, table[..., 0], table[..., 2])
-    _draw_curves(accuracy_axes, steps, 100 * table[..., 1], 100 * table[..., 3])
-    loss_axes.set_yscale("log")
-    loss_axes.set_ylabel("loss [nats]")
-    accuracy_axes.set_ylabel("accuracy [%]")
-    accuracy_axes.set_xlabel("step")
-    seeds = table.shape[1]
-    accuracy_axes.legend(loc="lower right", title=f"mean and range of {seeds} seeds" if seeds > 1 else None)
-    for axes in (loss_axes, accuracy_axes):
+    steps, seeds = list(by_step), len(next(iter(by_step.values())))
+
+    def table(name: str, factor: float) -> np.ndarray:  # [step, seed]
+        return factor * np.array([[report.values.get(name) for report in by_step[step]] for step in steps], float)
+
+    every_axes = figure.subplots(len(quantities), sharex=True, squeeze=False)[:, 0]
+    for axes, (name, quantity) in zip(every_axes, quantities.items(), strict=True):
+        _draw_curves(axes, steps, *(table(prefix + name, quantity.factor) for prefix in ("", VALIDATION)))
+        if quantity.log:
+            axes.set_yscale("log")
+        axes.set_ylabel(quantity.axis)
         axes.grid(color=GRID)
         axes.margins(x=0.01)
+    every_axes[-1].set_xlabel("step")
+    every_axes[-1].legend(loc="lower right", title=f"mean and range of {seeds} seeds" if seeds > 1 else None)
     return figure
 
 
@@ -69,18 +75,20 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
     return figure
 
 
-def worst_mistakes(split: Split, probabilities: np.ndarray, title: str, *, rows: int = 4, columns: int = 6) -> "Figure":
+def worst_mistakes(
+    examples: Examples, probabilities: np.ndarray, title: str, *, rows: int = 4, columns: int = 6
+) -> "Figure":
     """Draws the misclassified images of which the classifier was most certain, the worst first.
 
     Args:
-      split: the images and their labels.
+      examples: the images and their labels.
       probabilities: the classifier's, [N, C].
       title: the picture's.
       rows: of images in the picture, at most.
       columns: of images in the picture.
     """
     predictions, certainty = probabilities.argmax(1), probabilities.max(1)
-    wrong = np.flatnonzero(predictions != split.labels)
+    wrong = np.flatnonzero(predictions != examples.targets)
     worst = wrong[np.argsort(-certainty[wrong], kind="stable")][: rows * columns]
     rows = max(1, -(-len(worst) // columns))
     figure = _figure(
@@ -89,9 +97,9 @@ def worst_mistakes(split: Split, probabilities: np.ndarray, title: str, *, rows:
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.set_axis_off()
     for axes, i in zip(figure.axes, worst, strict=False):
-        axes.imshow(split.images[i], cmap="Greys")
+        axes.imshow(examples.inputs[i], cmap="Greys")
         axes.set_title(
-            f"true {split.labels[i]} ({probabilities[i, split.labels[i]]:.1%})\n"
+            f"true {examples.targets[i]} ({probabilities[i, examples.targets[i]]:.1%})\n"
             f"predicted {predictions[i]} ({certainty[i]:.1%})",
             fontsize=8,
         )

@@ -1,15 +1,15 @@
-"""Batches of images that stay on the host, read ahead of the device by the threads of a Grain pipeline.
+"""Batches of data that stay on the host, read ahead of the device by the threads of a Grain pipeline.
 
-For data that do not fit the device: in memory, or in memory-mapped files. They come in an `ExampleOrder`, so that
-training on them is what it would be if they lay on the device, and the step says where in the stream one is.
+For data that do not fit the device, in memory or in memory-mapped files. Batches come in an `ExampleOrder`, so that
+training equals training on data that lie on the device, and the step alone says where in the stream one is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
-from rnn_jax.data.dataset import Split
 from rnn_jax.training.order import ExampleOrder
 
 READ_AHEAD = 2  # calls of the training function
@@ -19,41 +19,43 @@ T = TypeVar("T")
 
 
 def read_ahead(
-    data: Split,
+    examples: Any,
     order: ExampleOrder,
     calls: Sequence[range],
     *,
     own: slice,
     max_steps: int,
-    place: Callable[[Split], T],
+    place: Callable[[Any], T],
 ) -> Iterator[T]:
-    """Reads the batches of some steps at a time, beginning with the next ones while those before are in use.
+    """Reads the batches of one call after another, the next ones while a call computes.
 
     Args:
-      data: N images and labels; arrays, which may be memory-mapped.
-      order: which of them each step takes.
-      calls: the steps, numbered from 0, whose batches are wanted at once; one range begins where the last one ends.
-      own: which of the examples of each batch are read.
+      examples: a pytree of NumPy arrays [N, ...], which may be memory-mapped.
+      order: the examples that each step takes.
+      calls: the steps, numbered from 0, of each call; one range begins where the last one ends.
+      own: the part of each batch to read, of B' examples.
       max_steps: S, the length of the longest range.
-      place: what is done with what is read, in a thread of its own: to bring it to the devices.
+      place: copies batches to the devices, in a thread of its own.
 
     Yields:
-      For each range what `place` makes of images [S, B', R, C] and labels [S, B'], B' the examples of `own`; after the
-      steps of the range they are zero.
+      For each range the result of `place` on a pytree of arrays [S, B', ...], zero after the steps of the range.
     """
-    import grain  # It takes a moment to import, which most runs need not spend.
+    import grain  # Importing takes a moment, and most runs do not need it.
 
     def read(steps: range) -> T:
         rows = order.read(steps)[:, own]
-        window = Split(*(np.zeros((max_steps, *rows.shape[1:], *array.shape[1:]), array.dtype) for array in data))
-        for whole, part in zip(data, window, strict=True):
-            np.take(whole, rows, axis=0, out=part[: len(steps)], mode="clip")  # the default would copy twice
-        return place(window)
+
+        def take(array: np.ndarray) -> np.ndarray:
+            window = np.zeros((max_steps, *rows.shape[1:], *array.shape[1:]), array.dtype)
+            np.take(array, rows, axis=0, out=window[: len(steps)], mode="clip")  # The default mode would copy twice.
+            return window
+
+        return place(jax.tree.map(take, examples))
 
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=READ_AHEAD)
     reader = iter(grain.MapDataset.source(calls).map(read).to_iter_dataset(options))
     for i, steps in enumerate(calls):
-        # The orders that the threads will need are drawn here, where nothing else is in flight: devices made of CPU
-        # cores, which wait for each other, must not be kept from it by a computation of another thread.
+        # Orders are drawn here, where no other computation is in flight: CPU devices wait for each other, and a
+        # computation of another thread could keep one of them from starting.
         order.prepare(range(steps.start, calls[min(i + READ_AHEAD + 1, len(calls) - 1)].stop))
         yield next(reader)

@@ -1,21 +1,20 @@
-"""From images to batches of sequences, in an order that is a function of a key alone."""
+"""The order of examples in training, a function of a key and of the step."""
 
 import functools
 import threading
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.base import Array
 
 
 class ExampleOrder:
-    """Which examples each training step takes, from an endless stream of shuffled epochs.
+    """An endless stream of shuffled epochs, cut into batches.
 
-    The stream is one permutation of all examples after another; a batch may hold the end of one and the beginning of
-    the next, as in TensorFlow's `input_data`. It is a function of its key alone, so that the number of a step is all
-    that needs to be remembered of it.
+    The stream is one permutation of all examples after another. A batch may hold the end of one epoch and the beginning
+    of the next, as in TensorFlow's `input_data`. The stream is a function of its key alone, so that the step number is
+    its only state.
 
     >>> order = ExampleOrder(jax.random.key(0), num_examples=4, batch_size=3)
     >>> batches = order.read(range(4))
@@ -24,20 +23,20 @@ class ExampleOrder:
     """
 
     def __init__(self, key: Array, num_examples: int, batch_size: int) -> None:
-        """The order that `key` makes of the examples 0 to `num_examples` - 1 in batches of `batch_size`."""
+        """Orders the examples 0 to `num_examples` - 1 by `key`, in batches of `batch_size`."""
         self._key, self._num_examples, self._batch_size = key, num_examples, batch_size
-        # To draw an epoch takes as long as some training steps, so those in use are kept.
+        # Drawing an epoch takes as long as several training steps, so epochs in use are kept.
         self._epochs: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
 
     def read(self, steps: range) -> np.ndarray:
-        """The examples of some steps, numbered from 0: int32 [len(steps), batch_size]."""
+        """Returns the examples of steps numbered from 0: int32 [len(steps), batch_size]."""
         stream = np.concatenate([self._epoch(epoch) for epoch in self._epochs_of(steps)])
         start = steps.start * self._batch_size % self._num_examples
         return stream[start : start + len(steps) * self._batch_size].reshape(len(steps), self._batch_size)
 
     def prepare(self, steps: range) -> None:
-        """Draws what reading these steps needs, and forgets all other epochs."""
+        """Draws the epochs that these steps need, and forgets all others."""
         needed = self._epochs_of(steps)
         for epoch in needed:
             self._epoch(epoch)
@@ -59,8 +58,3 @@ class ExampleOrder:
 @functools.partial(jax.jit, static_argnums=1)
 def _shuffle(key: Array, num_examples: int, epoch: int) -> Array:
     return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
-
-
-def rows_in_time(images: Array, max_pixel: int) -> Array:
-    """Reads images row by row: uint8 [B, rows, columns] -> float [T = rows, B, D = columns], from 0 to 1."""
-    return jnp.moveaxis(images, -2, 0).astype(float) / max_pixel

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """`jax.device_put` of what every process has alike, typed keys included, on devices of all processes."""
+    """Copies a pytree that every process holds alike, typed keys included, to devices of all processes."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
@@ -22,5 +22,5 @@ def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
 
 
 def on_one_device(tree: Any) -> Any:
-    """What every device has, as it is on the first of this process's."""
+    """Returns this process's first local copy of each replicated array."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)

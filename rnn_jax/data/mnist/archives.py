@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from rnn_jax.data.dataset import DataError, Split, make_split
+from rnn_jax.data.dataset import DataError, make_split
+from rnn_jax.data.examples import Examples
 from rnn_jax.data.mnist.idx import read_idx
 
 FILES = (
@@ -73,7 +74,7 @@ def list_folder(folder: Path) -> set[str]:
         return set()
 
 
-def read_archives(name: str, folder: Path) -> tuple[Split, Split] | None:
+def read_archives(name: str, folder: Path) -> tuple[Examples, Examples] | None:
     """Reads the four IDX files of a data set from a folder.
 
     Files may be compressed or not, with the suffix .gz or without, and be named as published

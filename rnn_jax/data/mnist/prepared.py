@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.data.dataset import DataError, Split, make_split
+from rnn_jax.data.dataset import DataError, make_split
+from rnn_jax.data.examples import Examples
 from rnn_jax.data.mnist.archives import list_folder
 
 
@@ -45,7 +46,7 @@ def _version_order(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def read_prepared(name: str, folder: Path) -> tuple[Split, Split]:
+def read_prepared(name: str, folder: Path) -> tuple[Examples, Examples]:
     """Reads a prepared version of MNIST or of a sibling, in the published order of the images.
 
     Args:
@@ -76,7 +77,7 @@ def read_prepared(name: str, folder: Path) -> tuple[Split, Split]:
     return splits
 
 
-def _read_split(info: Any, name: str) -> Split:
+def _read_split(info: Any, name: str) -> Examples:
     """Reads the split called `name` of a tfds.core.DatasetInfo."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.proto import tf_example_pb2

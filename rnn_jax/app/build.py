@@ -1,0 +1,34 @@
+"""From the configuration of a run to its cell, its network and its task."""
+
+from rnn_jax.app.config import Config
+from rnn_jax.base import Cell
+from rnn_jax.cells import GRU, LSTM, LayerNormLSTM, VanillaRNN
+from rnn_jax.data import DataInfo
+from rnn_jax.layers import Recurrent, bidirectional, stack
+from rnn_jax.readout import Classifier
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.task import Task
+
+
+def build_cell(config: Config) -> Cell:
+    """Makes the cell that the configuration names, with the recipe's options."""
+    recipe = config.training_recipe()
+    match config.cell:
+        case "vanilla":
+            return VanillaRNN(config.hidden_size, initializer=recipe.initializer)
+        case "gru":
+            return GRU(config.hidden_size, reset_after=recipe.reset_after, initializer=recipe.initializer)
+        case "lstm-layernorm":
+            return LayerNormLSTM(config.hidden_size, initializer=recipe.initializer)
+        case _:
+            peepholes = config.cell == "lstm-peephole"
+            return LSTM(config.hidden_size, peepholes=peepholes, initializer=recipe.initializer)
+
+
+def build_task(config: Config, info: DataInfo) -> Task:
+    """Makes the task that the configuration and the data describe."""
+    recipe = config.training_recipe()
+    precision = None if config.precision == "float32" else "bfloat16"
+    layer = (bidirectional if config.bidirectional else Recurrent)(build_cell(config), precision=precision)
+    network = Classifier(stack(*[layer] * config.layers), info.num_classes, readout=recipe.readout, head=recipe.head)
+    return Classification(network, info.image_shape[1], scale=info.max_pixel)

@@ -1,0 +1,118 @@
+"""The command `train.py`: from its arguments to a finished run."""
+
+import contextlib
+import dataclasses
+import signal
+import sys
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from rnn_jax.app.checkpoint import quiet_orbax
+from rnn_jax.app.config import Config, read_config
+from rnn_jax.app.devices import Placement, choose_placement, use_every_core
+from rnn_jax.app.errors import mistakes, run_command
+from rnn_jax.app.flags import Parser, flag, path, rule
+from rnn_jax.app.folder import CONFIG, RunFolder, new_run, newest_run
+from rnn_jax.app.listeners import check_tensorboard
+from rnn_jax.app.processes import check_same, first_process_first, is_first, joined, leave
+from rnn_jax.app.run import train
+from rnn_jax.data import Dataset, load_dataset
+from rnn_jax.data.examples import num_bytes
+
+
+def main() -> int:
+    """Runs the command of this process's arguments.
+
+    Returns:
+      The exit status: 0; 1 if the loss diverges or something cannot be written; 2 for a mistake of the user's; 130
+      and 143 if interrupted by Ctrl-C and SIGTERM; 141 if nobody reads the output.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    config = parse()
+    quiet_orbax()
+    return run_command("train.py", lambda: run(config))
+
+
+def start() -> None:
+    """Runs the command on every core and ends the process."""
+    use_every_core()
+    leave(main)
+
+
+def run(config: Config) -> None:
+    """Trains as the configuration says, as one of several processes if it names them."""
+    with joined(config.coordinator, config.process_count, config.process_id):
+        with mistakes():
+            data, placement, folder = prepare(config)
+        with folder or contextlib.nullcontext():
+            train(config, data, placement, folder)
+
+
+def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None]:
+    """Loads the data, chooses the devices and, in the first process, makes the run's folder.
+
+    Raises:
+      ValueError, DataError: for a mistake of the user's, before anything is written.
+    """
+    with first_process_first():
+        data = load_dataset(config.dataset, config.data_dir)
+    examples = len(data.train.targets)
+    if config.batch_size > examples:
+        raise ValueError(f"--batch-size {config.batch_size} is larger than the training set, {examples} images")
+    placement = choose_placement(config, num_bytes(data.train))
+    if config.tensorboard:
+        check_tensorboard()
+    # A resumed run asks for the data that --dataset auto has found by name.
+    config = dataclasses.replace(config, dataset=data.info.name)
+    checksum = zlib.crc32(data.train.targets.tobytes())
+    check_same(config.decisions(), config.resume, len(placement.devices), placement.data_on, checksum)
+    if not is_first():
+        return data, placement, None
+    folder = config.output_dir or new_run(config.cell, data.info.name)
+    return data, placement, RunFolder(folder, config.to_json(), data.info, resume=config.resume)
+
+
+def parse(argv: Sequence[str] | None = None) -> Config:
+    """Makes a `Config` from command-line arguments.
+
+    With `--config FILE`, that file gives the flags that are missing. With `--resume`, the resumed run gives them, and
+    its folder becomes `output_dir`; if there is nothing to resume in `--output-dir` yet, they have their defaults.
+
+    Args:
+      argv: the arguments; None for those of this process.
+
+    Raises:
+      SystemExit: with status 2 after one line on stderr for a mistake; with status 0 after `--help`.
+    """
+    parser = Parser(description="Trains a recurrent network to classify images of handwritten digits, read row by row.")
+    parser.add_argument("--config", type=path, metavar="FILE", help=f"a run's {CONFIG}: the same run again")
+    parser.add_fields(dataclasses.fields(Config))
+    given = vars(parser.parse_args(argv))
+    try:
+        file = given.pop("config")
+        if file is not None:
+            given = {**read_config(file), **given}
+        if given.get("resume"):
+            given = _resumed(given)
+        return Config(**given)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _resumed(given: dict[str, Any]) -> dict[str, Any]:
+    """Completes flags with those of the run that they resume; raises `ValueError` if they contradict it."""
+    folder = given.get("output_dir") or newest_run()
+    if not (folder / CONFIG).exists():
+        return given
+    saved = read_config(folder / CONFIG)
+    run = Config(**saved)
+    for field in dataclasses.fields(Config):
+        told, saved_value = given.get(field.name), getattr(run, field.name)
+        anything = told is None or (field.name, told) == ("dataset", "auto")
+        if rule(field).decides and not anything and told != saved_value:
+            raise ValueError(
+                f"{flag(field.name)} is {told}, but the run in {folder} has {saved_value}: leave it out to resume that "
+                "run, or begin a new one without --resume"
+            )
+    return {**saved, **given, "dataset": run.dataset, "output_dir": folder}

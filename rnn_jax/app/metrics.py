@@ -1,0 +1,57 @@
+"""The table of a run's metrics: a row for each report, in a CSV file that outlives a crash."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from rnn_jax.app.files import write_text
+from rnn_jax.tasks.task import VALIDATION, Report
+
+
+class MetricsTable:
+    """A table of metrics, open for the rows after a step. Closed by `close`.
+
+    Args:
+      file: the CSV file; rows of later steps are dropped.
+      names: the metrics of a minibatch; those of the validation split follow them.
+      step: the last step to keep.
+
+    Attributes:
+      reports: all rows, up to `step` at first.
+    """
+
+    def __init__(self, file: Path, names: Sequence[str], step: int) -> None:
+        self._columns = [*names, *(VALIDATION + name for name in names)]
+        self.reports = [report for report in read_metrics(file) if report.step <= step] if file.exists() else []
+        rows = [["step", "seed", *self._columns], *map(self._row, self.reports)]
+        write_text(file, "".join(map(_line, rows)))
+        self._file = file.open("a", buffering=1)  # Each line leaves the process when it is complete.
+
+    def add(self, reports: Sequence[Report]) -> None:
+        """Adds a row for each report."""
+        self._file.write("".join(_line(self._row(report)) for report in reports))
+        self.reports += reports
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _row(self, report: Report) -> list[object]:
+        return [report.step, report.seed, *(report.values.get(column) for column in self._columns)]
+
+
+def read_metrics(file: Path) -> list[Report]:
+    """Reads a table of metrics and ignores an unfinished line at its end."""
+    lines = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        Report(
+            int(row.pop("step")),
+            int(row.pop("seed")),
+            {name: float(value) if value else None for name, value in row.items()},
+        )
+        for row in csv.DictReader(lines)
+    ]
+
+
+def _line(values: Sequence[object]) -> str:
+    return ",".join("" if value is None else str(value) for value in values) + "\n"
