@@ -25,9 +25,11 @@ from rnn_jax.app.recipes import RECIPES
 from rnn_jax.app.run import STEPS_PER_CALL
 from rnn_jax.base import Layer
 from rnn_jax.cells.equations import Precision
-from rnn_jax.data import Split
+from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
-from rnn_jax.training.fit import init_state, jit_train_steps
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.training.fit import jit_train_steps
+from rnn_jax.training.step import init_state
 
 IMAGES, ROWS, COLUMNS = 55_000, 28, 28  # of MNIST, to train on
 FEW_IMAGES = 500  # their order is compiled in a fraction of the time
@@ -173,15 +175,12 @@ def compile_steps(
     """
     with mock.patch.dict(os.environ, NO_TPU):
         devices = topologies.get_topology_desc(platform="tpu", topology_name=f"v5e:{topology}").devices
-    classifier, optimizer = Classifier(encoder, num_classes=10), RECIPES["default"].optimizer()
-    sizes: dict[str, Any] = {
-        "max_pixel": 255,
-        "batch_size": batch_size,
-        "model_devices": model_devices,
-    }
+    task = Classification(Classifier(encoder, num_classes=10), COLUMNS, scale=255)
+    optimizer = RECIPES["default"].optimizer()
+    sizes: dict[str, Any] = {"batch_size": batch_size, "model_devices": model_devices}
     with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix integers and floats
-        state = jax.eval_shape(lambda: init_state(classifier, optimizer, jax.random.key(0), COLUMNS))
-        take_steps, *places = jit_train_steps(classifier, optimizer, state, devices, **sizes)
+        state = jax.eval_shape(lambda: init_state(task.init, optimizer, jax.random.key(0)))
+        take_steps, *places = jit_train_steps(task.loss, optimizer, state, devices, **sizes)
         state_places, data_place, examples_place = places
         state = jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state, state_places
@@ -189,7 +188,7 @@ def compile_steps(
         images = jax.ShapeDtypeStruct((num_images, ROWS, COLUMNS), jnp.uint8, sharding=data_place)
         labels = jax.ShapeDtypeStruct((num_images,), jnp.int32, sharding=data_place)
         examples = jax.ShapeDtypeStruct((STEPS_PER_CALL, batch_size), jnp.int32, sharding=examples_place)
-        return take_steps.lower(state, Split(images, labels), examples, STEPS_PER_CALL).compile()  # type: ignore
+        return take_steps.lower(state, Examples(images, labels), examples, STEPS_PER_CALL).compile()  # type: ignore
 
 
 def num_params(encoder: Layer) -> int:

@@ -8,15 +8,16 @@ from typing import Any
 
 import hypothesis
 import jax
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
-from rnn_jax.app.config import CELLS, Config, parse
+from rnn_jax.app.build import build_cell, build_task
+from rnn_jax.app.command import parse, prepare
+from rnn_jax.app.config import CELLS, Config
 from rnn_jax.app.recipes import RECIPES
-from rnn_jax.data import Dataset, Split
+from rnn_jax.data import DataInfo
 
 
 def test_no_flags_are_the_defaults():
@@ -223,11 +224,8 @@ def test_help_names_every_flag_with_its_default(capsys):
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    split = Split(np.zeros((5, 8, 8), np.uint8), np.zeros(5, np.int32))
-    data = Dataset("digits", split, split, split, max_pixel=16, num_classes=10, source="here")
-    Config(batch_size=5).check_data(data)
-    with pytest.raises(ValueError, match="--batch-size 6 is larger than the training set, 5 images"):
-        Config(batch_size=6).check_data(data)
+    with pytest.raises(ValueError, match="--batch-size 1100 is larger than the training set, 1099 images"):
+        prepare(Config(dataset="digits", batch_size=1100))
 
 
 def test_home_is_found_where_the_shell_has_not_looked():
@@ -257,8 +255,12 @@ def test_the_vanilla_cell_learns_at_a_rate_of_its_own():
     assert Config(cell="vanilla", learning_rate=0.5).training_recipe().learning_rate == 0.5
 
 
+def build_network(config) -> Any:
+    return build_task(config, DataInfo("digits", "here", (8, 8), 16, 10)).network  # type: ignore
+
+
 def test_the_tutorial_s_cells_are_tensorflow_s():
-    cells = {name: Config(cell=name, recipe="tutorial").build_cell() for name in CELLS}
+    cells = {name: build_cell(Config(cell=name, recipe="tutorial")) for name in CELLS}
     assert cells == {
         "vanilla": rnn.VanillaRNN(128),
         "lstm": rnn.LSTM(128, forget_bias=1.0),
@@ -266,14 +268,14 @@ def test_the_tutorial_s_cells_are_tensorflow_s():
         "lstm-peephole": rnn.LSTM(128, peepholes=True),
         "lstm-layernorm": rnn.LayerNormLSTM(128),
     }
-    classifier = Config(recipe="tutorial", bidirectional=True).build_classifier(10)
+    classifier = build_network(Config(recipe="tutorial", bidirectional=True))
     assert (classifier.readout, classifier.head) == ("last_step", "normal")
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_precision_is_that_of_every_layer(bidirectional):
     for flag, precision in [("float32", None), ("bfloat16", "bfloat16")]:
-        encoder: Any = Config(precision=flag, bidirectional=bidirectional, layers=2).build_classifier(10).encoder
+        encoder: Any = build_network(Config(precision=flag, bidirectional=bidirectional, layers=2)).encoder
         parts = [
             part for layer in encoder.layers for part in ((layer.forward, layer.backward) if bidirectional else [layer])
         ]
@@ -284,7 +286,7 @@ def test_precision_is_that_of_every_layer(bidirectional):
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_every_cell_classifies(name, bidirectional):
     config = Config(cell=name, bidirectional=bidirectional, layers=2, hidden_size=5)
-    classifier = config.build_classifier(10)
+    classifier = build_network(config)
     params = classifier.init(jax.random.key(0), 8)
     assert len(params.encoder) == 2
     assert params.w.shape == (10 if bidirectional else 5, 10)

@@ -15,10 +15,11 @@ from PIL import Image
 
 import rnn_jax as rnn
 from rnn_jax.__main__ import main
+from rnn_jax.app.build import build_task
 from rnn_jax.app.config import Config
 from rnn_jax.app.export import export_model
-from rnn_jax.app.folder import DataInfo, read_metrics
-from rnn_jax.data import load_dataset
+from rnn_jax.app.metrics import read_metrics
+from rnn_jax.data import DataInfo, load_dataset
 
 ARGV = [
     "--dataset=digits",
@@ -52,17 +53,17 @@ def sweep(tmp_path_factory):
 
 def test_three_lines_of_python(folder, digits):
     model = rnn.load_run(folder)
-    probabilities = model.predict(digits.test.images)
+    probabilities = model.predict(digits.test.inputs)
     assert probabilities.shape == (599, 10)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    accuracy = np.mean(probabilities.argmax(1) == digits.test.labels)
+    accuracy = np.mean(probabilities.argmax(1) == digits.test.targets)
     assert accuracy > 0.5
     assert model.evaluate(digits.test).accuracy == pytest.approx(accuracy)
     assert model.step == 150
 
 
 def test_one_image_or_fractions_for_whole_pixels_change_nothing(folder, digits):
-    model, images = rnn.load_run(folder), digits.test.images[:3]
+    model, images = rnn.load_run(folder), digits.test.inputs[:3]
     expected = model.predict(images)
     assert_close(model.predict(images[1]), expected[1])
     assert_close(model.predict(images.astype(int)), expected)
@@ -88,13 +89,13 @@ def test_what_is_no_image_is_refused(folder, images, message):
 
 
 def test_the_best_checkpoint_by_validation_accuracy(folder):
-    looks = [report for report in read_metrics(folder / "metrics.csv") if report.validation_accuracy is not None]
-    best = max(looks, key=lambda report: (report.validation_accuracy, report.step))
+    looks = [report for report in read_metrics(folder / "metrics.csv") if report.values["validation_loss"] is not None]
+    best = max(looks, key=lambda report: (report.values["validation_accuracy"], report.step))
     model = rnn.load_run(folder, checkpoint="best")
     assert model.step == best.step
     validation = model.evaluate(load_dataset("digits").validation)
-    assert validation.accuracy == pytest.approx(best.validation_accuracy)
-    assert validation.loss == pytest.approx(best.validation_loss)
+    assert validation.accuracy == pytest.approx(best.values["validation_accuracy"])
+    assert validation.loss == pytest.approx(best.values["validation_loss"])
 
 
 def test_each_seed_of_a_sweep_can_be_loaded(sweep, digits):
@@ -102,7 +103,7 @@ def test_each_seed_of_a_sweep_can_be_loaded(sweep, digits):
     assert (first.seed, second.seed) == (4, 5)
     row = read_metrics(sweep / "metrics.csv")[-1]
     assert row.seed == 5
-    assert second.evaluate(digits.validation).loss == pytest.approx(row.validation_loss, rel=1e-5)
+    assert second.evaluate(digits.validation).loss == pytest.approx(row.values["validation_loss"], rel=1e-5)
     assert not np.array_equal(first.params.w, second.params.w)
     with pytest.raises(ValueError, match="has no seed 6, but 2 from 4"):
         rnn.load_run(sweep, seed=6)
@@ -134,7 +135,7 @@ def test_evaluate_names_the_split_and_the_data(folder, digits, capsys):
 
 
 def test_predict_reads_arrays_and_pictures(folder, digits, tmp_path, capsys):
-    images = digits.test.images[:2]
+    images = digits.test.inputs[:2]
     np.save(tmp_path / "two.npy", images)
     grey = (images[0] * 15.9375).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "digit.png")
@@ -151,14 +152,14 @@ def test_predict_reads_arrays_and_pictures(folder, digits, tmp_path, capsys):
 
 
 def test_a_picture_of_another_kind_is_fitted_and_says_so(folder, digits, tmp_path, capsys):
-    grey = 255 - np.kron(digits.test.images[0] * 15.9375, np.ones((4, 4))).astype(np.uint8)
+    grey = 255 - np.kron(digits.test.inputs[0] * 15.9375, np.ones((4, 4))).astype(np.uint8)
     Image.fromarray(grey).convert("RGB").save(tmp_path / "paper.png")
     _, out, err = call(capsys, "predict", folder, tmp_path / "paper.png")
     assert "32x32 pixels, scaled to 8x8" in err
     assert "its border is bright; digits must be white on black: try --invert" in err
     _, out, err = call(capsys, "predict", folder, tmp_path / "paper.png", "--invert")
     probabilities = [float(p) for p in out.splitlines()[1].split(",")[2:]]
-    np.testing.assert_allclose(probabilities, rnn.load_run(folder).predict(digits.test.images[0]), atol=0.02)
+    np.testing.assert_allclose(probabilities, rnn.load_run(folder).predict(digits.test.inputs[0]), atol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +199,8 @@ def test_an_exported_classifier_needs_nothing_but_jax(folder, digits, tmp_path, 
     status, out, _ = call(capsys, "export", folder)
     assert status == 0
     assert re.search(r"uint8 \[N, 8, 8\] -> probabilities \[N, 10\], for cpu, cuda, tpu", out)
-    np.save(tmp_path / "images.npy", digits.test.images[:7])
-    np.save(tmp_path / "expected.npy", rnn.load_run(folder).predict(digits.test.images[:7]))
+    np.save(tmp_path / "images.npy", digits.test.inputs[:7])
+    np.save(tmp_path / "expected.npy", rnn.load_run(folder).predict(digits.test.inputs[:7]))
     program = """
 import sys
 import jax, jax.export, numpy as np
@@ -218,9 +219,9 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rnn_jax", "o
 @pytest.mark.parametrize("cell", ["vanilla", "lstm", "lstm-peephole", "lstm-layernorm"])
 def test_every_cell_both_ways_is_exported(cell, digits):
     config = Config(cell=cell, bidirectional=True, layers=2, hidden_size=4)
-    classifier = config.build_classifier(10)
     info = DataInfo("digits", "here", (8, 8), 16, 10)
-    model = rnn.Model(config, info, 0, 0, classifier, classifier.init(jax.random.key(0), 8))
+    task = build_task(config, info)
+    model = rnn.Model(config, info, 0, 0, task, task.init(jax.random.key(0)))
     exported = jax.export.deserialize(export_model(model))
-    images = digits.test.images[:3]
+    images = digits.test.inputs[:3]
     assert_close(exported.call(images), model.predict(images))

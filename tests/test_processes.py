@@ -20,7 +20,7 @@ from rnn_jax.app.devices import choose_devices
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--dataset=digits", "--cell=gru", "--hidden-size=4", "--recipe=tutorial", "--learning-rate=0.1"]
-SMALL += ["--checkpoint-every=50"]
+SMALL += ["--checkpoint-every=50", "--no-pictures"]
 LOST = (
     "train.py: error: another process of this run has ended, or cannot be reached: what it said tells why; --resume "
     "goes on\n"
@@ -42,7 +42,6 @@ def started(count, *argv, setup="", environment=None):
     program = f"""
 import sys, train
 from rnn_jax.app import processes, run as trainer
-trainer._save_picture = lambda *arguments: None  # It would take longer than the training.
 {setup}
 processes.leave(train.main)
 """
@@ -73,9 +72,8 @@ def read_until(process, text):
     pytest.fail(f"it ended without {text!r}: {process.stderr.read()}")
 
 
-def test_processes_share_stop_die_and_go_on_as_one_would_have(tmp_path, capsys, monkeypatch):
+def test_processes_share_stop_die_and_go_on_as_one_would_have(tmp_path, capsys):
     """Two are asked to stop, four, with the data on the host, go on until one is killed, and one finishes alone."""
-    monkeypatch.setattr("rnn_jax.app.run._save_picture", lambda *args: None)
     run, argv = tmp_path / "cut", [*SMALL, "--steps=600", "--resume", "--output-dir"]
     assert run_train(capsys, *argv, tmp_path / "whole", "--devices=1")[0] == 0
 

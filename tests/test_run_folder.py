@@ -1,21 +1,27 @@
 """The folder of a run: who may use it, and a table that outlives a crash."""
 
-import dataclasses
+import contextlib
 import os
 
-import numpy as np
 import pytest
 
-from rnn_jax.app.config import Config, parse
-from rnn_jax.app.folder import CONFIG, METRICS, Report, RunFolder, newest_run, read_data_info, read_metrics
-from rnn_jax.data import Dataset, Split
+from rnn_jax.app.command import parse
+from rnn_jax.app.config import Config
+from rnn_jax.app.folder import CONFIG, METRICS, RunFolder, new_run, newest_run, read_data_info
+from rnn_jax.app.metrics import MetricsTable, read_metrics
+from rnn_jax.data import DataInfo
+from rnn_jax.tasks.task import Report
 
-SPLIT = Split(np.zeros((5, 8, 9), np.uint8), np.zeros(5, np.int32))
-DATA = Dataset("digits", SPLIT, SPLIT, SPLIT, max_pixel=16, num_classes=10, source="here")
+INFO = DataInfo("digits", "here", (8, 9), 16, 10)
+
+
+def open_run(path, **options):
+    config = Config(output_dir=path, **options)
+    return RunFolder(path or new_run(config.cell, INFO.name), config.to_json(), INFO, resume=config.resume)
 
 
 def make_run(path, **options):
-    with RunFolder(Config(output_dir=path, **options), DATA) as run:
+    with open_run(path, **options) as run:
         return run
 
 
@@ -50,7 +56,7 @@ def test_a_run_is_neither_overwritten_nor_shared(tmp_path):
     with pytest.raises(ValueError, match=r"holds a run: go on with it by --resume, or choose a new folder"):
         make_run(tmp_path)
     in_use = pytest.raises(ValueError, match="is in use by another process")
-    with RunFolder(Config(output_dir=tmp_path, resume=True, seed=7), DATA), in_use:
+    with open_run(tmp_path, resume=True, seed=7), in_use:
         make_run(tmp_path, resume=True)
     make_run(tmp_path, resume=True)
     assert (tmp_path / CONFIG).read_text() == before
@@ -81,20 +87,22 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, wher
 
 
 def test_the_table_forgets_what_came_after_the_checkpoint(tmp_path):
-    reports = [Report(1, 0, 2.3, 0.125), Report(50, 0, 0.1 + 0.2, 0.5, 1.25, 0.75), Report(100, 0, 1e-9, 1.0)]
-    with RunFolder(Config(output_dir=tmp_path), DATA) as run:
-        assert run.begin_metrics(0) == []
-        run.add_metrics(reports)
+    names = ["loss", "accuracy", "validation_loss", "validation_accuracy"]
+    rows = [(1, 2.3, 0.125, None, None), (50, 0.1 + 0.2, 0.5, 1.25, 0.75), (100, 1e-9, 1.0, None, None)]
+    reports = [Report(step, 0, dict(zip(names, values, strict=True))) for step, *values in rows]
+    with contextlib.closing(MetricsTable(tmp_path / METRICS, names[:2], 0)) as table:
+        assert table.reports == []
+        table.add(reports)
         assert read_metrics(tmp_path / METRICS) == reports, "the rows are in the file while it is open"
     whole = (tmp_path / METRICS).read_text()
     (tmp_path / METRICS).write_text(whole + "150,0,2.")  # killed in the middle of a line
-    with RunFolder(Config(output_dir=tmp_path, resume=True), DATA) as run:
-        assert run.begin_metrics(50) == reports[:2]
-        run.add_metrics(reports[2:])
+    with contextlib.closing(MetricsTable(tmp_path / METRICS, names[:2], 50)) as table:
+        assert table.reports == reports[:2]
+        table.add(reports[2:])
     assert (tmp_path / METRICS).read_text() == whole
 
 
 def test_every_field_of_a_configuration_is_kept(tmp_path):
     config = Config(cell="gru", layers=2, learning_rate=0.5, data_dir=tmp_path, tensorboard=True, seeds=2)
-    with RunFolder(dataclasses.replace(config, output_dir=tmp_path / "run"), DATA):
+    with RunFolder(tmp_path / "run", config.to_json(), INFO):
         assert parse(["--config", str(tmp_path / "run" / CONFIG)]) == config

@@ -11,10 +11,12 @@ from helpers import assert_close, draw_inputs, draw_params
 from jax.sharding import PartitionSpec as P
 
 import rnn_jax as rnn
-from rnn_jax.data import Split
+from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.sharding import make_mesh, shardings
-from rnn_jax.training.fit import evaluate, fit, init_state, init_states
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.training.fit import fit
+from rnn_jax.training.step import evaluate, init_state, init_states
 
 N, ROWS, COLUMNS = 20, 4, 5
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -32,14 +34,18 @@ def data():
     rng = np.random.default_rng(0)
     labels = np.arange(N, dtype=np.int32) % 3
     images = rng.integers(0, 60, (N, ROWS, COLUMNS)) + 80 * labels[:, None, None]
-    return Split(images.astype(np.uint8), labels)
+    return Examples(images.astype(np.uint8), labels)
+
+
+def make_task(encoder):
+    return Classification(Classifier(encoder, 3), COLUMNS, scale=255)
 
 
 def train(encoder, data, **options):
-    classifier = Classifier(encoder, 3)
-    state = init_state(classifier, OPTIMIZER, jax.random.key(0), COLUMNS)
-    options = {"max_pixel": 255, "steps": 5, "batch_size": 8, "steps_per_call": 2, **options}
-    return list(fit(classifier, OPTIMIZER, state, data, **options))
+    task = make_task(encoder)
+    state = init_state(task.init, OPTIMIZER, jax.random.key(0))
+    options = {"steps": 5, "batch_size": 8, "steps_per_call": 2, **options}
+    return list(fit(task.loss, OPTIMIZER, state, data, **options))
 
 
 @pytest.mark.parametrize(("name", "model_devices"), [*((name, 4) for name in ENCODERS), ("lstm stack", 8)])
@@ -50,8 +56,8 @@ def test_devices_that_share_the_units_do_what_one_does(name, model_devices, data
         assert_close((state.params, metrics), (expected_state.params, expected_metrics), atol=1e-5)
 
     state = actual[-1][0]
-    classifier = Classifier(ENCODERS[name](rnn.tensor_parallel), 3)
-    accuracies = (evaluate(classifier, params, data, max_pixel=255) for params in (state.params, expected_state.params))
+    task = make_task(ENCODERS[name](rnn.tensor_parallel))
+    accuracies = (evaluate(task.loss, params, data) for params in (state.params, expected_state.params))
     assert_close(*accuracies, atol=1e-5)
     for tree in (state.params, state.opt_state):
         matrices = [leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 2 and leaf.shape[0] != COLUMNS]
@@ -108,8 +114,8 @@ def test_matrices_stay_where_they_are():
 
 
 def test_a_state_is_drawn_where_it_belongs():
-    classifier, mesh = Classifier(rnn.tensor_parallel(rnn.LSTM(16)), 3), make_mesh(jax.devices()[:8], 4)  # type: ignore
-    init = functools.partial(init_state, classifier, OPTIMIZER, jax.random.key(0), COLUMNS)
+    task, mesh = make_task(rnn.tensor_parallel(rnn.LSTM(16))), make_mesh(jax.devices()[:8], 4)
+    init = functools.partial(init_state, task.init, OPTIMIZER, jax.random.key(0))
     state = jax.jit(init, out_shardings=shardings(jax.eval_shape(init), mesh))()
     assert_close(state.params, init().params)
     assert {shard.data.shape for shard in state.params.encoder.w_h.addressable_shards} == {(4, 64)}
@@ -129,16 +135,15 @@ def test_groups_that_do_not_divide_the_devices_or_the_batch_are_refused(data):
 
 
 def test_many_states_are_refused(data):
-    classifier = Classifier(rnn.tensor_parallel(rnn.GRU(8)), 3)  # type: ignore
-    states = init_states(classifier, OPTIMIZER, jax.numpy.uint32(0), 2, COLUMNS)
+    task = make_task(rnn.tensor_parallel(rnn.GRU(8)))
+    states = init_states(task.init, OPTIMIZER, jax.numpy.uint32(0), 2)
     with pytest.raises(ValueError, match="one state at a time"):
         list(
             fit(
-                classifier,
+                task.loss,
                 OPTIMIZER,
                 states,
                 data,
-                max_pixel=255,
                 steps=1,
                 batch_size=8,
                 devices=jax.devices()[:8],

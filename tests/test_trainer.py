@@ -22,11 +22,13 @@ from helpers import assert_close, final_params, run_train
 import rnn_jax as rnn
 from rnn_jax.app import run as trainer
 from rnn_jax.app.checkpoint import steps_in
-from rnn_jax.app.folder import read_metrics
+from rnn_jax.app.metrics import read_metrics
 from rnn_jax.app.run import Diverged, fit_until_diverged
-from rnn_jax.data import Split
+from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
-from rnn_jax.training.fit import fit, init_state, init_states
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.training.fit import fit
+from rnn_jax.training.step import init_state, init_states
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("RNN_JAX_TEST_KILLS", "2"))
@@ -34,8 +36,9 @@ SMALL = ["--dataset=digits", "--cell=gru", "--hidden-size=4", "--recipe=tutorial
 SMALL += ["--checkpoint-every=50", "--devices=1"]
 
 
-def train_digits(capsys, folder, *argv):
-    return run_train(capsys, *SMALL, "--output-dir", folder, *argv)
+def train_digits(capsys, folder, *argv, pictures=False):
+    """Trains briefly; drawing would take half of the time."""
+    return run_train(capsys, *SMALL, "--output-dir", folder, *argv, *([] if pictures else ["--no-pictures"]))
 
 
 def assert_same_run(actual, expected):
@@ -46,12 +49,6 @@ def assert_same_run(actual, expected):
 
 
 # --- interruption and resumption ---
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Drawing takes half of the time of so short a run."""
-    monkeypatch.setattr(trainer, "_save_picture", lambda *args: None)
 
 
 def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(tmp_path, capsys, monkeypatch):
@@ -68,7 +65,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(tmp_path, capsys,
 
         with monkeypatch.context() as patch:
             patch.setattr(trainer, "fit", fit_and_be_stopped)
-            stopped, out, err = train_digits(capsys, tmp_path / "cut", *steps, "--resume")
+            stopped, out, err = train_digits(capsys, tmp_path / "cut", *steps, "--resume", pictures=True)
         assert stopped == status
         assert "Optimization Finished!" not in out
         assert err.splitlines() == [
@@ -84,7 +81,7 @@ def test_a_run_that_was_asked_to_stop_goes_on_as_if_it_had_not(tmp_path, capsys,
 
 
 def test_a_finished_run_only_tests_again(tmp_path, capsys):
-    status, first, _ = train_digits(capsys, tmp_path / "run", "--steps=60")
+    status, first, _ = train_digits(capsys, tmp_path / "run", "--steps=60", pictures=True)
     metrics = (tmp_path / "run" / "metrics.csv").read_text()
     (tmp_path / "run" / "confusion_matrix.png").unlink()  # as if it had been killed before it was drawn
     status, again, _ = run_train(capsys, "--resume", "--output-dir", tmp_path / "run")
@@ -160,7 +157,6 @@ def test_kill_9_at_random_moments_loses_at_most_the_steps_since_the_last_checkpo
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_damaged_newest_checkpoint_costs_a_warning_and_a_few_steps(tmp_path, capsys):
     train_digits(capsys, tmp_path / "whole", "--steps=150")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
@@ -174,11 +170,10 @@ def test_a_damaged_newest_checkpoint_costs_a_warning_and_a_few_steps(tmp_path, c
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path, capsys, monkeypatch):
     """And so it is where the other images are classified piece by piece."""
     train_digits(capsys, tmp_path / "whole", "--steps=150")
-    monkeypatch.setattr("rnn_jax.data.dataset.PIECE", 50 * (8 * 8 + 4))
+    monkeypatch.setattr("rnn_jax.data.examples.PIECE", 50 * (8 * 8 + 4))
     status, out, _ = train_digits(capsys, tmp_path / "cut", "--steps=150", "--data-on=host")
     assert status == 0
     assert ", with the training images on the host\n" in out
@@ -186,8 +181,11 @@ def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path,
     status, out, _ = run_train(capsys, "--resume", "--output-dir", tmp_path / "cut")
     assert "Resuming after step 100 of 150" in out
     actual, expected = (read_metrics(tmp_path / name / "metrics.csv") for name in ("cut", "whole"))
-    assert [report[:4] for report in actual] == [report[:4] for report in expected]
-    np.testing.assert_allclose(np.array(actual, float), np.array(expected, float), rtol=1e-6)
+    for report, other in zip(actual, expected, strict=True):
+        assert report[:2] == other[:2]
+        assert [report.values[name] for name in ("loss", "accuracy")] == [other.values[n] for n in ("loss", "accuracy")]
+        numbers = (np.array(list(values.values()), float) for values in (report.values, other.values))
+        np.testing.assert_allclose(*numbers, rtol=1e-6)
     for a, e in zip(final_params(tmp_path / "cut"), final_params(tmp_path / "whole"), strict=True):
         np.testing.assert_array_equal(a, e)
 
@@ -195,7 +193,6 @@ def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path,
 # --- faults ---
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_run_without_resume_destroys_nothing(tmp_path, capsys):
     def content():
         return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -209,7 +206,6 @@ def test_a_run_without_resume_destroys_nothing(tmp_path, capsys):
     assert content() == before
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, capsys):
     """A process that cannot write files of more than some bytes fails as on a full disk, in orbax's threads."""
     train_digits(capsys, tmp_path / "run", "--steps=100")
@@ -236,13 +232,12 @@ def test_a_table_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatc
     def refuse(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rnn_jax.app.folder.RunFolder.add_metrics", refuse)
+    monkeypatch.setattr("rnn_jax.app.metrics.MetricsTable.add", refuse)
     status, _, err = train_digits(capsys, tmp_path / "run", "--steps=100")
     assert status == 1
     assert err == "train.py: error: cannot write to the output folder: No space left on device\n"
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_loss_that_diverges_ends_the_run_and_leaves_the_last_good_checkpoint(tmp_path, capsys, monkeypatch):
     optimizer = optax.sgd(lambda count: jnp.where(count == 120 - 1, jnp.nan, 0.1))
     monkeypatch.setattr("rnn_jax.app.recipes.Recipe.optimizer", lambda recipe: optimizer)
@@ -261,20 +256,20 @@ def test_a_loss_that_diverges_ends_the_run_and_leaves_the_last_good_checkpoint(t
 @pytest.fixture
 def data():
     rng = np.random.default_rng(0)
-    return Split(rng.integers(0, 255, (20, 4, 5)).astype(np.uint8), np.arange(20, dtype=np.int32) % 3)
+    return Examples(rng.integers(0, 255, (20, 4, 5)).astype(np.uint8), np.arange(20, dtype=np.int32) % 3)
 
 
-CLASSIFIER = Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3)
+TASK = Classification(Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3), 5, scale=255)
 
 
 @pytest.mark.parametrize("bad_step", [1, 7, 10])
 def test_the_step_at_which_the_loss_diverges_is_named(data, bad_step):
     optimizer = optax.sgd(lambda count: jnp.where(count == bad_step - 1, jnp.nan, 0.1))
-    state, seen = init_state(CLASSIFIER, optimizer, jax.random.key(0), 5), []
-    options = {"max_pixel": 255, "steps": 15, "batch_size": 6, "steps_per_call": 5}
+    state, seen = init_state(TASK.init, optimizer, jax.random.key(0)), []
+    options = {"steps": 15, "batch_size": 6, "steps_per_call": 5}
     expected = f"^the loss became nan at step {bad_step}: try a lower --learning-rate$"
     with pytest.raises(Diverged, match=expected):
-        seen.extend(int(state.step) for state, _ in fit_until_diverged(CLASSIFIER, optimizer, state, data, **options))
+        seen.extend(int(state.step) for state, _ in fit_until_diverged(TASK.loss, optimizer, state, data, **options))
     assert seen == [step for step in (1, 5, 10, 15) if step < bad_step], "what was handed out before"
 
 
@@ -283,13 +278,13 @@ def test_the_step_at_which_the_loss_diverges_is_named(data, bad_step):
 
 def test_each_of_several_seeds_is_the_run_of_that_seed(data):
     optimizer = optax.sgd(0.1, momentum=0.9)
-    train = functools.partial(fit, max_pixel=255, steps=12, batch_size=6, steps_per_call=5)
+    train = functools.partial(fit, steps=12, batch_size=6, steps_per_call=5)
     seed = np.uint32(2**32 - 2)
-    states = init_states(CLASSIFIER, optimizer, seed, 2, 5)  # type: ignore
-    many = list(train(CLASSIFIER, optimizer, states, data))
+    states = init_states(TASK.init, optimizer, seed, 2)  # type: ignore
+    many = list(train(TASK.loss, optimizer, states, data))
     for i in range(2):
-        state = init_state(CLASSIFIER, optimizer, jax.random.key(int(seed) + i), 5)
-        one = list(train(CLASSIFIER, optimizer, state, data))
+        state = init_state(TASK.init, optimizer, jax.random.key(int(seed) + i))
+        one = list(train(TASK.loss, optimizer, state, data))
         assert len(one) == len(many) == 4
         for (state, metrics), (states, many_metrics) in zip(one, many, strict=True):
             assert int(state.step) == int(states.step[i])
@@ -298,7 +293,6 @@ def test_each_of_several_seeds_is_the_run_of_that_seed(data):
             assert_close(state.params, jax.tree.map(lambda leaf, i=i: leaf[i], states.params), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_several_seeds_are_reported_by_mean_and_spread_and_resume(tmp_path, capsys):
     argv = ["--steps=60", "--seeds=3", "--seed=5"]
     status, out, _ = train_digits(capsys, tmp_path / "whole", *argv)
@@ -321,7 +315,6 @@ def test_several_seeds_are_reported_by_mean_and_spread_and_resume(tmp_path, caps
 # --- TensorBoard ---
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_events_for_tensorboard_are_what_the_table_says(tmp_path, capsys):
     from tensorboardX.proto import event_pb2
 

@@ -19,16 +19,25 @@ from hypothesis import strategies as st
 
 import rnn_jax as rnn
 from rnn_jax.app.recipes import RECIPES
-from rnn_jax.data import Split
-from rnn_jax.readout import Classifier, classification_metrics
-from rnn_jax.training.fit import evaluate, fit, init_state, train_on_stream, train_step
+from rnn_jax.data import Examples
+from rnn_jax.readout import Classifier
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.training.fit import fit
 from rnn_jax.training.host import read_ahead
-from rnn_jax.training.order import ExampleOrder, rows_in_time
+from rnn_jax.training.order import ExampleOrder
+from rnn_jax.training.step import evaluate, init_state, train_step
+from rnn_jax.training.stream import train_on_stream
 
 ROOT = Path(__file__).resolve().parents[1]
-CLASSIFIER = Classifier(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)), num_classes=3)
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 N, ROWS, COLUMNS, BATCH = 20, 4, 5, 6
+
+
+def make_task(encoder):
+    return Classification(Classifier(encoder, 3), COLUMNS, scale=255)
+
+
+TASK = make_task(rnn.stack(rnn.dropout(rnn.GRU(6), 0.2)))
 
 
 @pytest.fixture(scope="module")
@@ -37,24 +46,32 @@ def data():
     rng = np.random.default_rng(0)
     labels = np.arange(N, dtype=np.int32) % 3
     images = rng.integers(0, 60, (N, ROWS, COLUMNS)) + 80 * labels[:, None, None]
-    return Split(images.astype(np.uint8), labels)
+    return Examples(images.astype(np.uint8), labels)
 
 
 def first_state(seed=0):
-    return init_state(CLASSIFIER, OPTIMIZER, jax.random.key(seed), COLUMNS)
+    return init_state(TASK.init, OPTIMIZER, jax.random.key(seed))
 
 
 def train(state, data, **options):
-    options = {"max_pixel": 255, "steps": 10, "batch_size": BATCH, **options}
-    return list(fit(CLASSIFIER, OPTIMIZER, state, data, **options))
+    options = {"steps": 10, "batch_size": BATCH, **options}
+    return list(fit(TASK.loss, OPTIMIZER, state, data, **options))
 
 
 # --- batches ---
 
 
+class Recorder:
+    """A network that returns its inputs."""
+
+    def apply(self, params, xs, **options):
+        return xs
+
+
 def test_rows_of_pixels_are_steps_in_time():
     images = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
-    xs = rows_in_time(jnp.asarray(images), max_pixel=16)
+    task = Classification(Recorder(), 4, scale=16)  # type: ignore
+    xs = task.logits(None, jnp.asarray(images))
     assert xs.shape == (3, 2, 4)
     assert xs.dtype == jnp.float32
     np.testing.assert_array_equal(xs[1, 0], images[0, 1] / 16)
@@ -80,14 +97,14 @@ def test_any_steps_of_the_order_are_the_same_stream(start, count, prepared):
 
 
 def test_a_step_goes_down_the_gradient(data):
-    xs, labels = rows_in_time(jnp.asarray(data.images), 255), jnp.asarray(data.labels)
-    classifier, optimizer = Classifier(rnn.Recurrent(rnn.LSTM(5)), 3), optax.sgd(0.5)
-    state = init_state(classifier, optimizer, jax.random.key(0), COLUMNS)
+    xs, labels = jnp.moveaxis(data.inputs, 1, 0).astype(float) / 255, jnp.asarray(data.targets)
+    task, optimizer = make_task(rnn.Recurrent(rnn.LSTM(5))), optax.sgd(0.5)
+    state = init_state(task.init, optimizer, jax.random.key(0))
 
     def loss(params):
-        return -jnp.mean(jax.nn.log_softmax(classifier.apply(params, xs))[jnp.arange(N), labels])
+        return -jnp.mean(jax.nn.log_softmax(task.network.apply(params, xs))[jnp.arange(N), labels])
 
-    new_state, metrics = train_step(classifier, optimizer, state, xs, labels)
+    new_state, metrics = train_step(task.loss, optimizer, state, jax.tree.map(jnp.asarray, data))
     assert_close(metrics.loss, loss(state.params))
     gradient = jax.grad(loss)(state.params)
     assert_close(new_state.params, jax.tree.map(lambda p, g: p - 0.5 * g, state.params, gradient))
@@ -98,12 +115,12 @@ def test_steps_in_one_call_are_steps_one_by_one(data):
     state = slow_state = first_state()
     *_, (state, metrics) = train(state, data, steps=10)
     order = ExampleOrder(jax.random.fold_in(slow_state.key, 0), N, BATCH)
-    step = jax.jit(functools.partial(train_step, CLASSIFIER, OPTIMIZER))
-    for batch in order.read(range(10)):
-        xs, labels = rows_in_time(jnp.asarray(data.images[batch]), 255), jnp.asarray(data.labels[batch])
-        slow_state, _ = step(slow_state, xs, labels)
+    step = jax.jit(functools.partial(train_step, TASK.loss, OPTIMIZER))
+    for rows in order.read(range(10)):
+        batch = jax.tree.map(lambda array, rows=rows: jnp.asarray(array[rows]), data)
+        slow_state, _ = step(slow_state, batch)
     assert_close(state.params, slow_state.params)
-    after = classification_metrics(CLASSIFIER.apply(slow_state.params, xs), labels)
+    _, after = TASK.loss(slow_state.params, batch)
     assert_close(metrics, after, atol=1e-5)
 
 
@@ -127,9 +144,8 @@ def test_no_key_is_used_twice(data, monkeypatch):
     state, draw = first_state(), jax.random.bernoulli
     used = [numbers(jax.random.fold_in(jax.random.fold_in(state.key, 0), epoch)) for epoch in range(4)]
     monkeypatch.setattr(jax.random, "bernoulli", record)
-    xs, labels = rows_in_time(jnp.asarray(data.images), 255), jnp.asarray(data.labels)
     for _ in range(3):
-        state, _ = train_step(CLASSIFIER, OPTIMIZER, state, xs, labels)
+        state, _ = train_step(TASK.loss, OPTIMIZER, state, jax.tree.map(jnp.asarray, data))
     assert len(used) == len(set(used)) == 4 + 3, "the orders of four epochs and the dropout of three steps"
 
 
@@ -148,7 +164,7 @@ def test_progress_is_handed_out_after_the_first_step_and_every_call(data):
 def test_it_learns(data):
     (_, first), *_, (state, last) = train(first_state(), data, steps=150)
     assert last.loss < 0.3 * first.loss
-    assert evaluate(CLASSIFIER, state.params, data, max_pixel=255).accuracy == 1
+    assert evaluate(TASK.loss, state.params, data).accuracy == 1
 
 
 # --- devices ---
@@ -156,11 +172,11 @@ def test_it_learns(data):
 
 @pytest.mark.parametrize("num_devices", [2, 3])
 def test_devices_that_share_a_batch_do_what_one_does(data, num_devices, cell):
-    classifier = Classifier(rnn.Recurrent(cell), 3)
-    state = init_state(classifier, OPTIMIZER, jax.random.key(0), COLUMNS)
-    options: dict[str, Any] = {"max_pixel": 255, "steps": 5, "batch_size": BATCH, "steps_per_call": 2}
+    task = make_task(rnn.Recurrent(cell))
+    state = init_state(task.init, OPTIMIZER, jax.random.key(0))
+    options: dict[str, Any] = {"steps": 5, "batch_size": BATCH, "steps_per_call": 2}
     one, several = (
-        list(fit(classifier, OPTIMIZER, state, data, **options, devices=jax.devices()[:n])) for n in (1, num_devices)
+        list(fit(task.loss, OPTIMIZER, state, data, **options, devices=jax.devices()[:n])) for n in (1, num_devices)
     )
     for (state, metrics), (other_state, other_metrics) in zip(several, one, strict=True):
         assert_close((state.params, metrics), (other_state.params, other_metrics), atol=1e-5)
@@ -205,27 +221,29 @@ def test_what_is_read_ahead_is_the_stream(data, first, lengths, own):
     assert len(read) == len(calls)
     for steps, split in zip(calls, read, strict=True):
         examples = order.read(steps)[:, own]
-        np.testing.assert_array_equal(split.images[: len(steps)], data.images[examples])
-        np.testing.assert_array_equal(split.labels[: len(steps)], data.labels[examples])
-        assert not split.images[len(steps) :].any()
+        np.testing.assert_array_equal(split.inputs[: len(steps)], data.inputs[examples])
+        np.testing.assert_array_equal(split.targets[: len(steps)], data.targets[examples])
+        assert not split.inputs[len(steps) :].any()
 
 
 def test_a_reader_of_the_host_may_leave_early():
     program = """
 import jax, numpy as np, optax, rnn_jax as rnn
+from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
-from rnn_jax.data import Split
-from rnn_jax.training.fit import fit, init_state
-data = Split(np.zeros((20, 4, 5), np.uint8), np.zeros(20, np.int32))
-classifier, optimizer = Classifier(rnn.GRU(3), 3), optax.sgd(0.1)
-state = init_state(classifier, optimizer, jax.random.key(0), 5)
-next(fit(classifier, optimizer, state, data, max_pixel=255, steps=1000, batch_size=5, data_on="host"))
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.training.fit import fit
+from rnn_jax.training.step import init_state
+data = Examples(np.zeros((20, 4, 5), np.uint8), np.zeros(20, np.int32))
+task, optimizer = Classification(Classifier(rnn.GRU(3), 3), 5), optax.sgd(0.1)
+state = init_state(task.init, optimizer, jax.random.key(0))
+next(fit(task.loss, optimizer, state, data, steps=1000, batch_size=5, data_on="host"))
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
 
 
 def test_several_seeds_on_the_host_are_refused(data):
-    states = jax.vmap(lambda seed: init_state(CLASSIFIER, OPTIMIZER, jax.random.key(seed), COLUMNS))(jnp.arange(2))
+    states = jax.vmap(lambda seed: init_state(TASK.init, OPTIMIZER, jax.random.key(seed)))(jnp.arange(2))
     with pytest.raises(ValueError, match="one seed at a time"):
         train(states, data, data_on="host")
 
@@ -262,15 +280,57 @@ def test_a_window_that_does_not_divide_the_stream_is_refused():
         train_on_stream(lambda *_: (jnp.zeros(()), None), OPTIMIZER, {}, None, None, jnp.zeros((12, 2)), window=5)
 
 
+@pytest.mark.parametrize(
+    ("stream", "state", "message"),
+    [
+        (jnp.zeros((0, 2)), None, "at least one step in time"),
+        ([], None, "at least one step in time, not no arrays"),
+        ((jnp.zeros((12, 2)), jnp.zeros((8, 2))), None, r"the same number of steps, not \{'\[0\]': 12, '\[1\]': 8\}"),
+        (jnp.zeros((12, 2)), {}, "state has the structure .* but the state that the loss returns needs"),
+        (jnp.zeros((12, 2)), None, None),
+        ([[1.0, 2.0]] * 12, None, "at least one step in time"),
+    ],
+)
+def test_a_stream_without_steps_or_a_state_of_another_kind_is_refused(stream, state, message):
+    def run():
+        return train_on_stream(
+            lambda params, *_: (params**2, None), OPTIMIZER, 1.0, OPTIMIZER.init(1.0), state, stream, window=4
+        )
+
+    if message is None:
+        assert run()[-1].shape == (3,)
+        return
+    with pytest.raises(ValueError, match=message):
+        run()
+
+
+def test_a_stream_of_no_sequences_is_trained_on_without_a_complaint():
+    cell = rnn.GRU(3)
+    params: Any = cell.init(jax.random.key(0), 2)
+
+    def loss(params, state, xs):
+        state, ys = rnn.unroll(cell, params, xs, state)
+        return jnp.sum(ys), state
+
+    *_, losses = train_on_stream(
+        loss, OPTIMIZER, params, OPTIMIZER.init(params), cell.initial_state((0,)), jnp.zeros((12, 0, 2)), window=4
+    )
+    assert losses.tolist() == [0, 0, 0]
+
+
+def test_a_raw_key_is_refused():
+    with pytest.raises(ValueError, match=r"make it with jax.random.key\(seed\)"):
+        init_state(TASK.init, OPTIMIZER, jax.random.PRNGKey(0))
+
+
 # --- evaluation ---
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 1000])
 def test_evaluation_does_not_depend_on_its_batches(data, batch_size):
     params = first_state().params
-    xs = rows_in_time(jnp.asarray(data.images), 255)
-    expected = classification_metrics(CLASSIFIER.apply(params, xs), jnp.asarray(data.labels))
-    assert_close(evaluate(CLASSIFIER, params, data, max_pixel=255, batch_size=batch_size), expected)
+    _, expected = TASK.loss(params, jax.tree.map(jnp.asarray, data))
+    assert_close(evaluate(TASK.loss, params, data, batch_size=batch_size), expected)
 
 
 # --- classifier ---

@@ -16,10 +16,12 @@ from benchmarks.cases import TUTORIAL, Case, Shape
 from benchmarks.peers import Program, Unsupported
 from benchmarks.peers.jax_program import Network, make_program, short_call, train_step
 from rnn_jax.app.recipes import RECIPES
-from rnn_jax.data import Split
+from rnn_jax.data import Examples
 from rnn_jax.implementations.platform import default_platform
 from rnn_jax.readout import Classifier
-from rnn_jax.training.fit import fit, init_state
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.training.fit import fit
+from rnn_jax.training.step import init_state
 
 PACKAGES = ("jax", "jaxlib")
 
@@ -150,14 +152,17 @@ def train(implementation: Any, precision: str, num_steps: int) -> dict[str, floa
     dtype, products, policy = PRECISIONS[precision]
     assert dtype == "float32", "what the trainer has"
     random = np.random.default_rng(0)
-    data = Split(random.integers(0, 256, (55_000, 28, 28), np.uint8), random.integers(0, 10, 55_000).astype(np.int32))
+    data = Examples(
+        random.integers(0, 256, (55_000, 28, 28), np.uint8), random.integers(0, 10, 55_000).astype(np.int32)
+    )
     recipe = RECIPES["tutorial"]
     encoder = rnn.Recurrent(rnn.LSTM(TUTORIAL.hidden_size), implementation=implementation, precision=policy)
-    classifier, optimizer = Classifier(encoder, 10, readout=recipe.readout, head=recipe.head), recipe.optimizer()
+    network, optimizer = Classifier(encoder, 10, readout=recipe.readout, head=recipe.head), recipe.optimizer()
+    task = Classification(network, TUTORIAL.input_size, scale=255)
     with jax.default_matmul_precision(products), refusals():
-        state = init_state(classifier, optimizer, jax.random.key(0), TUTORIAL.input_size)
+        state = init_state(task.init, optimizer, jax.random.key(0))
         times = [time.perf_counter()]
-        for _ in fit(classifier, optimizer, state, data, max_pixel=255, steps=num_steps, batch_size=TUTORIAL.batch):
+        for _ in fit(task.loss, optimizer, state, data, steps=num_steps, batch_size=TUTORIAL.batch):
             times.append(time.perf_counter())
     return {"first": times[1] - times[0], "others": times[-1] - times[1]}
 

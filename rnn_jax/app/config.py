@@ -133,7 +133,7 @@ class Config:
         check=check_size,
         decides=False,
     )
-    no_pictures: bool = option(False, "draw no pictures into the run's folder", decides=False, saved=False)
+    no_pictures: bool = option(False, "draw no pictures into the run's folder", decides=False)
     tensorboard: bool = option(False, "write events for TensorBoard into the run's folder, too", decides=False)
     resume: bool = option(
         False,

@@ -26,22 +26,22 @@ def test_every_usual_name_and_compression(tmp_path, compressed, dotted, suffix):
     assert splits is not None
     for found, expected in zip([*splits[0], *splits[1]], arrays, strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert splits[0].images.dtype == np.uint8
-    assert splits[0].labels.dtype == np.int32
+    assert splits[0].inputs.dtype == np.uint8
+    assert splits[0].targets.dtype == np.int32
 
 
 @pytest.mark.parametrize("place", ["", "mnist"])
 def test_the_folder_itself_or_one_of_the_name(tmp_path, place):
     arrays = write_archives(tmp_path / place, make_arrays())
     data = load_dataset("mnist", tmp_path)
-    assert data.source == f"IDX archives in {tmp_path / place}"
-    np.testing.assert_array_equal(data.test.images, arrays.test_images)
+    assert data.info.source == f"IDX archives in {tmp_path / place}"
+    np.testing.assert_array_equal(data.test.inputs, arrays.test_images)
 
 
 def test_each_data_set_finds_its_own_folder(tmp_path):
     write_archives(tmp_path / "mnist", make_arrays(seed=1))
     kmnist = write_archives(tmp_path / "kmnist", make_arrays(seed=2))
-    np.testing.assert_array_equal(load_dataset("kmnist", tmp_path).test.images, kmnist.test_images)
+    np.testing.assert_array_equal(load_dataset("kmnist", tmp_path).test.inputs, kmnist.test_images)
 
 
 def test_no_archives_at_all(tmp_path):
@@ -88,7 +88,7 @@ def test_another_data_set_is_not_taken_for_the_one_asked_for(tmp_path, publish, 
     publish("fashion_mnist", tmp_path)
     with pytest.raises(DataError, match="belongs to fashion_mnist, not to mnist"):
         load_dataset(name, tmp_path)
-    assert load_dataset("fashion_mnist", tmp_path).name == "fashion_mnist"
+    assert load_dataset("fashion_mnist", tmp_path).info.name == "fashion_mnist"
 
 
 def test_the_checksums_are_those_that_tfds_knows():

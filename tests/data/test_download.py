@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from synthetic import QuietHandler, contents, make_arrays, write_archives
 
-from rnn_jax.data import DataError, builder, load_dataset
+from rnn_jax.data import DataError, load_dataset
 from rnn_jax.data.dataset import DownloadError
+from rnn_jax.data.mnist import builder
 from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS
 from rnn_jax.data.mnist.download import _probe, download
 
@@ -39,9 +40,9 @@ def prepared_files(data_dir):
 def test_downloaded_once_then_read(published, data_dir, monkeypatch, capfd):
     messages = []
     first = load_dataset("mnist", data_dir, notify=messages.append)
-    np.testing.assert_array_equal(first.train.images, published.train_images[2:])
-    np.testing.assert_array_equal(first.validation.images, published.train_images[:2])
-    np.testing.assert_array_equal(first.test.labels, published.test_labels)
+    np.testing.assert_array_equal(first.train.inputs, published.train_images[2:])
+    np.testing.assert_array_equal(first.validation.inputs, published.train_images[:2])
+    np.testing.assert_array_equal(first.test.targets, published.test_labels)
 
     (message,) = messages
     url = PUBLICATIONS["mnist"].url
@@ -55,8 +56,8 @@ def test_downloaded_once_then_read(published, data_dir, monkeypatch, capfd):
 
     monkeypatch.delitem(PUBLICATIONS, "mnist")
     again = load_dataset("mnist", data_dir, notify=messages.append)
-    assert again.source == f"tfds folder {folder}"
-    np.testing.assert_array_equal(again.train.images, first.train.images)
+    assert again.info.source == f"tfds folder {folder}"
+    np.testing.assert_array_equal(again.train.inputs, first.train.inputs)
     assert len(messages) == 1
 
 
@@ -158,7 +159,7 @@ def test_beside_tfds_own_folder(published, data_dir):
     own = tfds.builder("mnist", data_dir=data_dir)
     assert not own.data_path.exists()
     own.data_path.mkdir(parents=True)
-    assert load_dataset("mnist", data_dir).source.endswith("mnist_family/mnist/1.0.0")
+    assert load_dataset("mnist", data_dir).info.source.endswith("mnist_family/mnist/1.0.0")
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"{MNIST} does not exist")
@@ -166,8 +167,8 @@ def test_the_real_mnist(data_dir, serve):
     url = serve(MNIST)
     prepared = load_dataset("mnist", download("mnist", data_dir, notify=print, url=url).parents[2])
     archives = load_dataset("mnist", MNIST)
-    assert [len(split.images) for split in (prepared.train, prepared.validation, prepared.test)] == [55000, 5000, 10000]
-    assert archives.train.labels[:5].tolist() == [7, 3, 4, 6, 1]
+    assert [len(split.inputs) for split in (prepared.train, prepared.validation, prepared.test)] == [55000, 5000, 10000]
+    assert archives.train.targets[:5].tolist() == [7, 3, 4, 6, 1]
     for split in ("train", "validation", "test"):
         for part, other in zip(getattr(prepared, split), getattr(archives, split), strict=True):
             np.testing.assert_array_equal(part, other)

@@ -15,23 +15,23 @@ from rnn_jax.data.mnist.archives import FILES
 def test_validation_is_the_first_twelfth_of_training(tmp_path):
     arrays = write_archives(tmp_path, make_arrays(train=60))
     data = load_dataset("mnist", tmp_path)
-    np.testing.assert_array_equal(data.validation.images, arrays.train_images[:5])
-    np.testing.assert_array_equal(data.validation.labels, arrays.train_labels[:5])
-    np.testing.assert_array_equal(data.train.images, arrays.train_images[5:])
-    np.testing.assert_array_equal(data.train.labels, arrays.train_labels[5:])
-    assert (data.name, data.max_pixel, data.num_classes) == ("mnist", 255, 10)
+    np.testing.assert_array_equal(data.validation.inputs, arrays.train_images[:5])
+    np.testing.assert_array_equal(data.validation.targets, arrays.train_labels[:5])
+    np.testing.assert_array_equal(data.train.inputs, arrays.train_images[5:])
+    np.testing.assert_array_equal(data.train.targets, arrays.train_labels[5:])
+    assert (data.info.name, data.info.max_pixel, data.info.num_classes) == ("mnist", 255, 10)
 
 
 def test_digits_are_a_fixed_stratified_third():
     from sklearn.datasets import load_digits
 
     first, second = load_dataset("digits"), load_dataset("digits")
-    assert [len(split.labels) for split in (first.validation, first.train, first.test)] == [99, 1099, 599]
-    assert first.train.images.shape[1:] == (8, 8)
-    assert first.train.images.max() == first.max_pixel == 16
-    np.testing.assert_array_equal(first.test.images, second.test.images)
-    assert np.ptp(np.bincount(first.test.labels)) <= 3
-    everything = np.concatenate([split.images for split in (first.train, first.validation, first.test)])
+    assert [len(split.targets) for split in (first.validation, first.train, first.test)] == [99, 1099, 599]
+    assert first.train.inputs.shape[1:] == (8, 8)
+    assert first.train.inputs.max() == first.info.max_pixel == 16
+    np.testing.assert_array_equal(first.test.inputs, second.test.inputs)
+    assert np.ptp(np.bincount(first.test.targets)) <= 3
+    everything = np.concatenate([split.inputs for split in (first.train, first.validation, first.test)])
     originals = np.asarray(load_digits(return_X_y=True)[0]).astype(np.uint8)
     assert sorted(map(bytes, everything)) == sorted(map(bytes, originals))
 
@@ -39,14 +39,14 @@ def test_digits_are_a_fixed_stratified_third():
 def test_auto_is_mnist_if_it_is_there(tmp_path):
     write_archives(tmp_path, make_arrays())
     messages = []
-    assert load_dataset("auto", tmp_path, notify=messages.append).name == "mnist"
+    assert load_dataset("auto", tmp_path, notify=messages.append).info.name == "mnist"
     assert not messages
 
 
 def test_auto_is_digits_after_a_warning_that_cannot_be_overlooked(tmp_path):
     messages = []
     data = load_dataset("auto", tmp_path / "new", notify=messages.append)
-    assert data.name == "digits"
+    assert data.info.name == "digits"
     (warning,) = messages
     assert warning.count("\n") > 10
     assert max(map(len, warning.splitlines())) > 80
@@ -102,12 +102,12 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
 def test_the_default_folder_is_that_of_tfds(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "set"))
     write_archives(tmp_path / "set" / "mnist", make_arrays())
-    assert str(tmp_path / "set") in load_dataset("mnist").source
+    assert str(tmp_path / "set") in load_dataset("mnist").info.source
 
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path))
     write_archives(tmp_path / "tensorflow_datasets", make_arrays())
-    assert str(tmp_path / "tensorflow_datasets") in load_dataset("mnist").source
+    assert str(tmp_path / "tensorflow_datasets") in load_dataset("mnist").info.source
 
 
 def test_importing_does_not_import_the_slow_libraries():

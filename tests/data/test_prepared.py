@@ -38,7 +38,7 @@ def test_the_same_data_in_the_same_order_as_the_archives(folder, convert):
     convert(folder)
     found = load_dataset("mnist", folder.parents[1])
     expected = load_dataset("mnist", FIXTURE / "idx")
-    assert found.source == f"tfds folder {folder}"
+    assert found.info.source == f"tfds folder {folder}"
     for split in ("train", "validation", "test"):
         for part, other in zip(getattr(found, split), getattr(expected, split), strict=True):
             assert part.dtype == other.dtype
@@ -48,7 +48,7 @@ def test_the_same_data_in_the_same_order_as_the_archives(folder, convert):
 
 @pytest.mark.parametrize("level", [0, 1])
 def test_the_prepared_folder_itself_is_a_data_dir(folder, level):
-    assert load_dataset("mnist", [folder, folder.parent][level]).source == f"tfds folder {folder}"
+    assert load_dataset("mnist", [folder, folder.parent][level]).info.source == f"tfds folder {folder}"
 
 
 def test_a_folder_of_another_data_set_is_refused(folder):
