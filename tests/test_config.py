@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnn_jax as rnn
-from rnn_jax.app.config import CELLS, Config, parse
+from rnn_jax.app.config import Config, parse
 from rnn_jax.app.recipes import RECIPES
+from rnn_jax.cells import CELLS
 from rnn_jax.data import Dataset, Split
 
 
@@ -253,7 +254,8 @@ def test_small_data_is_not_shown_too_often():
 
 
 def test_the_vanilla_cell_learns_at_a_rate_of_its_own():
-    assert Config(cell="vanilla").training_recipe().learning_rate == RECIPES["default"].vanilla_learning_rate
+    assert Config(cell="vanilla").training_recipe().learning_rate == CELLS["vanilla"].learning_rate == 0.03
+    assert Config(cell="vanilla", recipe="tutorial").training_recipe().learning_rate == 0.001
     assert Config(cell="vanilla", learning_rate=0.5).training_recipe().learning_rate == 0.5
 
 

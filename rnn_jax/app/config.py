@@ -11,14 +11,13 @@ from rnn_jax.app.flags import Parser, flag, kind, nearest, option, path
 from rnn_jax.app.folder import CONFIG, RUNS, newest_run
 from rnn_jax.app.recipes import RECIPES, Recipe
 from rnn_jax.base import Cell, check_size
-from rnn_jax.cells import GRU, LSTM, LayerNormLSTM, VanillaRNN
+from rnn_jax.cells import CELLS
 from rnn_jax.data import Dataset
 from rnn_jax.data.named import NAMES as DATASET_NAMES
 from rnn_jax.layers import Recurrent, bidirectional, stack
 from rnn_jax.readout import Classifier
 
 MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
-CELLS = ("vanilla", "lstm", "gru", "lstm-peephole", "lstm-layernorm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Config:
       ValueError: in one line, for a value that makes no sense.
     """
 
-    cell: str = option("lstm", "the recurrent cell", CELLS)
+    cell: str = option("lstm", "the recurrent cell", tuple(CELLS))
     bidirectional: bool = option(False, "read each image from both ends")
     layers: int = option(1, "recurrent layers on top of each other")
     hidden_size: int = option(128, "units of each cell, in each direction")
@@ -152,8 +151,9 @@ class Config:
         if num_examples is not None and recipe.max_epochs is not None:
             most = max(1, recipe.max_epochs * num_examples // self.batch_size)
             recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))
-        if self.cell == "vanilla":
-            recipe = dataclasses.replace(recipe, learning_rate=recipe.vanilla_learning_rate)
+        own_rate = CELLS[self.cell].learning_rate
+        if recipe.own_learning_rates and own_rate is not None:
+            recipe = dataclasses.replace(recipe, learning_rate=own_rate)
         told = {name: getattr(self, name) for name in ("steps", "learning_rate", "momentum")}
         return dataclasses.replace(recipe, **{name: value for name, value in told.items() if value is not None})
 
@@ -166,17 +166,7 @@ class Config:
 
     def build_cell(self) -> Cell:
         """The cell that `cell` names, as the recipe initializes it."""
-        recipe = self.training_recipe()
-        match self.cell:
-            case "vanilla":
-                return VanillaRNN(self.hidden_size, initializer=recipe.initializer)
-            case "gru":
-                return GRU(self.hidden_size, reset_after=recipe.reset_after, initializer=recipe.initializer)
-            case "lstm-layernorm":
-                return LayerNormLSTM(self.hidden_size, initializer=recipe.initializer)
-            case _:
-                peepholes = self.cell == "lstm-peephole"
-                return LSTM(self.hidden_size, peepholes=peepholes, initializer=recipe.initializer)
+        return CELLS[self.cell].make(self.hidden_size, self.training_recipe().cell_options)
 
     def build_classifier(self, num_classes: int) -> Classifier:
         """The classifier that the configuration describes."""
