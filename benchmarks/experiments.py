@@ -2,13 +2,13 @@
 
 import argparse
 import datetime
+import functools
 import math
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from benchmarks.cases import SHAPES, Shape
 from benchmarks.measure import PAUSE, describe_machine
 from benchmarks.report import machine_label, update_file
 from rnn_jax.implementations import fused
+from rnn_jax.implementations.problem import Implementation, Problem
+from rnn_jax.implementations.table import FUSED
 
 REMAT: dict[str, dict[str, Any]] = {
     'implementation="scan"': {"implementation": "scan"},
@@ -90,22 +92,13 @@ def measure_layouts(shapes: tuple[Shape, ...], rounds: int) -> str:
     """A table of times with the features last and first inside the loops, in Markdown."""
     rows = []
     for shape in shapes:
-        arguments = make_arguments(shape)
-        chosen = "last"
-        choose = fused.choose_axis
-
-        def note_choice(*args: Any, choose: Callable[..., int] = choose) -> int:
-            nonlocal chosen
-            axis = choose(*args)
-            chosen = "last" if axis == -1 else "first"
-            return axis
-
-        with mock.patch.object(fused, "choose_axis", note_choice):
-            jax.eval_shape(training_step(shape), *arguments)
-        steps = {}
-        for name, axis in (("last", -1), ("first", 0)):
-            with mock.patch.object(fused, "choose_axis", lambda *_, axis=axis: axis):
-                steps[name] = compile_step(shape)
+        arguments = params, xs = make_arguments(shape)
+        cell = rnn.LSTM(shape.hidden_size)
+        plan = fused.make_plan(Problem(cell, params, cell.initial_state((shape.batch,)), xs))
+        chosen = {-1: "last", 0: "first"}[fused.choose_axis(plan, jax.tree.leaves(params), shape.batch)]
+        steps = {
+            name: compile_step(shape, implementation=fused_in(axis=axis)) for name, axis in (("last", -1), ("first", 0))
+        }
         seconds = median_seconds(steps, arguments, rounds)
         rows.append([str(shape), *(f"{1e3 * seconds[name]:.1f}" for name in steps), chosen])
     return (
@@ -120,10 +113,11 @@ def measure_joining(shapes: tuple[Shape, ...], rounds: int) -> str:
     rows = []
     for make_cell in (rnn.LSTM, rnn.GRU, rnn.VanillaRNN):
         for shape in shapes:
-            arguments, steps = make_arguments(shape, make_cell), {}
-            for name, longest in (("joined", math.inf), ("apart", 0), ("chosen", fused.LONGEST_JOINED)):
-                with mock.patch.object(fused, "LONGEST_JOINED", longest):
-                    steps[name] = compile_step(shape, make_cell)
+            arguments = make_arguments(shape, make_cell)
+            steps = {
+                name: compile_step(shape, make_cell, implementation=fused_in(longest_joined=longest))
+                for name, longest in (("joined", math.inf), ("apart", 0), ("chosen", fused.LONGEST_JOINED))
+            }
             seconds = median_seconds(steps, arguments, rounds)
             rows.append([make_cell.__name__, str(shape), *(f"{1e3 * seconds[name]:.1f}" for name in steps)])
     return (
@@ -168,6 +162,11 @@ def make_arguments(shape: Shape, make_cell: Callable[[int], Any] = rnn.LSTM) -> 
     """Parameters and inputs."""
     params = make_cell(shape.hidden_size).init(jax.random.key(0), shape.input_size)
     return params, jax.random.normal(jax.random.key(1), (shape.time, shape.batch, shape.input_size))
+
+
+def fused_in(**layout: Any) -> Implementation:
+    """The fused implementation with a layout of its own, see `unroll_fused`."""
+    return FUSED._replace(run=functools.partial(fused.unroll_fused, **layout))
 
 
 def training_step(

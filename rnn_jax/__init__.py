@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rnn_jax import convert, hopfield
+from rnn_jax.base import Cell, Layer
 from rnn_jax.cells import (
     GRU,
     LSTM,
@@ -22,9 +23,10 @@ from rnn_jax.cells.equations import Dense, EquationsCell
 from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
-from rnn_jax.regularization import dropout, variational_dropout, zoneout
-from rnn_jax.sharding import TensorParallel, tensor_parallel
+from rnn_jax.regularization import Dropout, VariationalDropout, Zoneout, dropout, variational_dropout, zoneout
+from rnn_jax.sharding import TensorParallel, make_mesh, shardings, tensor_parallel
 from rnn_jax.unroll import unroll
+from rnn_jax.wrappers import CellWrapper, LayerWrapper
 
 if TYPE_CHECKING:
     from rnn_jax.app.model import Model, load_run
@@ -36,14 +38,19 @@ __all__ = [
     "LSTM",
     "Bidirectional",
     "BothWays",
+    "Cell",
+    "CellWrapper",
     "Dense",
+    "Dropout",
     "EquationsCell",
     "GRUParams",
     "GRUState",
     "LSTMParams",
     "LSTMState",
+    "Layer",
     "LayerNormLSTM",
     "LayerNormLSTMParams",
+    "LayerWrapper",
     "Model",
     "Peepholes",
     "Recurrent",
@@ -53,6 +60,8 @@ __all__ = [
     "VanillaRNN",
     "VanillaRNNParams",
     "VanillaRNNState",
+    "VariationalDropout",
+    "Zoneout",
     "bidirectional",
     "convert",
     "dropout",
@@ -60,7 +69,9 @@ __all__ = [
     "hopfield",
     "last_output",
     "load_run",
+    "make_mesh",
     "residual",
+    "shardings",
     "stack",
     "tensor_parallel",
     "unroll",

@@ -8,29 +8,11 @@ import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_choice
 from rnn_jax.cells.equations import Precision
-from rnn_jax.implementations.table import Implementation
+from rnn_jax.implementations.problem import Implementation
+from rnn_jax.implementations.table import find
 from rnn_jax.lengths import flip_valid, last_output, valid_steps, where_valid
 from rnn_jax.unroll import unroll
-
-
-@dataclasses.dataclass(frozen=True)
-class CellWrapper:
-    """What wrappers of a cell share: sizes, parameters and state are the cell's."""
-
-    cell: Cell
-
-    @property
-    def output_size(self) -> int:
-        """The cell's."""
-        return self.cell.output_size
-
-    def init(self, key: Array, input_size: int) -> Params:
-        """Draws the cell's parameters. Consumes `key`."""
-        return self.cell.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
-        """The cell's."""
-        return self.cell.initial_state(batch_shape, dtype)
+from rnn_jax.wrappers import CellWrapper, LayerWrapper
 
 
 @jax.tree_util.register_static
@@ -50,7 +32,7 @@ class Recurrent(CellWrapper):
     reverse: bool = False
     remat: bool | int = False
     precision: Precision = None
-    implementation: Implementation | None = None
+    implementation: str | Implementation | None = None
 
     def apply(
         self,
@@ -136,7 +118,7 @@ class Bidirectional:
         forward, backward = (None, None) if state is None else _check_parts("state", state, 2, self)
         k_forward, k_backward = (None, None) if key is None else jax.random.split(key)
         each = (params.forward, forward, k_forward), (params.backward, backward, k_backward)
-        if self.forward.implementation == "pallas" and self.backward == dataclasses.replace(self.forward, reverse=True):
+        if self._joins_directions():
             (forward, backward), (ys_forward, ys_backward) = self._apply_at_once(each, xs, lengths)
         else:
             (forward, ys_forward), (backward, ys_backward) = (
@@ -151,6 +133,12 @@ class Bidirectional:
             case "both":
                 ys = BothWays(ys_forward, ys_backward)
         return BothWays(forward, backward), ys
+
+    def _joins_directions(self) -> bool:
+        """Returns True if one call of the implementation should run both directions."""
+        implementation = self.forward.implementation
+        alike = self.backward == dataclasses.replace(self.forward, reverse=True)
+        return alike and implementation is not None and find(implementation).joins_directions
 
     def _apply_at_once(self, each: tuple[Any, Any], xs: Array, lengths: Array | None) -> Any:
         """Both directions as one kernel: `vmap` of it over two sets of parameters is still one.
@@ -189,7 +177,7 @@ def bidirectional(
     merge: Merge = "concat",
     remat: bool | int = False,
     precision: Precision = None,
-    implementation: Implementation | None = None,
+    implementation: str | Implementation | None = None,
 ) -> Bidirectional:
     """Reads the sequence both ways (Schuster and Paliwal, 1997).
 
@@ -293,33 +281,6 @@ def _check_parts(name: str, value: Any, count: int, layer: Layer) -> Any:
     if not isinstance(value, tuple) or len(value) != count:
         raise ValueError(f"{name} must be a tuple of {count} parts for {layer}, not {jax.tree.structure(value)}")
     return value
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerWrapper:
-    """What wrappers of a layer share: all but `apply` is the layer's."""
-
-    layer: Layer
-
-    def __post_init__(self) -> None:
-        _ = self.layer.output_size  # raises if there is no one sequence of outputs
-
-    @property
-    def output_size(self) -> int:
-        """The layer's."""
-        return self.layer.output_size
-
-    def init(self, key: Array, input_size: int) -> Params:
-        """Draws the layer's parameters. Consumes `key`."""
-        return self.layer.init(key, input_size)
-
-    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
-        """The layer's."""
-        return self.layer.initial_state(batch_shape, dtype)
-
-    def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
-        """The layer's."""
-        return self.layer.final_output(ys, lengths)
 
 
 @jax.tree_util.register_static

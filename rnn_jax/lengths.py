@@ -1,12 +1,15 @@
-"""Sequences of unequal lengths in one array: which steps are valid, and what was put out at the last of them."""
+"""Sequences of unequal lengths in one array: masks of valid steps, and the last valid output."""
+
+import functools
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.typing import ArrayLike
 
-from rnn_jax.base import Array
+from rnn_jax.base import Array, State
 
 
 def valid_steps(lengths: ArrayLike, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
@@ -36,7 +39,21 @@ def valid_steps(lengths: ArrayLike, num_steps: int, batch_shape: tuple[int, ...]
 
 def where_valid(valid: Array, new: Array, old: Array | int) -> Array:
     """Takes `new` where a mask over its leading axes is true, `old` elsewhere."""
-    return jnp.where(valid.reshape(*valid.shape, *(1 for _ in range(new.ndim - valid.ndim))), new, old)
+    return jnp.where(lax.expand_dims(valid, range(valid.ndim, new.ndim)), new, old)
+
+
+def hold(valid: Array | None, state: State, stepped: tuple[State, Array]) -> tuple[State, Array]:
+    """Undoes a step where it is not valid: the state is held, and the output is zero.
+
+    Args:
+      valid: bool, over the leading axes of all arrays; None if every step is valid.
+      state: the state before the step.
+      stepped: (state, output) after it.
+    """
+    if valid is None:
+        return stepped
+    new_state, y = stepped
+    return jax.tree.map(functools.partial(where_valid, valid), new_state, state), where_valid(valid, y, 0)
 
 
 def last_output(ys: ArrayLike, lengths: ArrayLike | None = None) -> Array:

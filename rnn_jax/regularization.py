@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from rnn_jax.base import Array, Cell, Layer, Params, State, check_rate, draw_noise, dropout_mask, take_step
 from rnn_jax.cells.equations import Dense, apply_equations
-from rnn_jax.layers import CellWrapper, LayerWrapper, as_layer
+from rnn_jax.layers import as_layer
+from rnn_jax.wrappers import CellWrapper, LayerWrapper
 
 
 @jax.tree_util.register_static

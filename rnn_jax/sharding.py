@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 
 from rnn_jax.base import Array, Cell, Params, State, draw_noise
 from rnn_jax.cells.equations import Dense, DenseCall, EquationsCell, apply_equations, offers_equations
-from rnn_jax.layers import CellWrapper
+from rnn_jax.wrappers import CellWrapper
 
 BATCH, MODEL = "batch", "model"  # the axes of the mesh
 

@@ -1,4 +1,4 @@
-"""Unrolling a cell in time: one scan, forwards or backwards, over sequences of equal or unequal lengths."""
+"""Unrolling a cell in time, forwards or backwards, over sequences of equal or unequal lengths."""
 
 import functools
 import math
@@ -10,13 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise, take_step
-from rnn_jax.cells.equations import Dense, DenseCall, EquationsCell, Precision, apply_equations, offers_equations
-from rnn_jax.implementations.cudnn import unroll_cudnn
-from rnn_jax.implementations.fused import unroll_fused
-from rnn_jax.implementations.pallas import unroll_pallas
-from rnn_jax.implementations.platform import default_platform
-from rnn_jax.implementations.table import IMPLEMENTATIONS, PORTABLE, Implementation, choose, why_not
+from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise
+from rnn_jax.cells.equations import EquationsCell, Precision, offers_equations
+from rnn_jax.implementations.problem import Implementation, Problem
+from rnn_jax.implementations.table import select
 from rnn_jax.lengths import valid_steps, where_valid
 
 
@@ -31,7 +28,7 @@ def unroll(
     key: Array | None = None,
     remat: bool | int = False,
     precision: Precision = None,
-    implementation: Implementation | None = None,
+    implementation: str | Implementation | None = None,
 ) -> tuple[State, Array]:
     """Runs a cell over whole sequences.
 
@@ -67,7 +64,8 @@ def unroll(
         and `hessian`, and `checkpoint`; forward-mode derivatives (`jvp`, `jacfwd`) of the unrolled cell itself, JAX
         refuses for functions with a derivative of their own, and need "scan". "pallas" is one kernel for all steps, on
         a GPU or a TPU, see `pallas`; "cudnn" is NVIDIA's own LSTM, see `cudnn`; of both there are first derivatives
-        only. None is what `choice.TABLE` has for the platform, the cell and the sizes, see `explain`.
+        only. None follows the table of rules for the platform, the cell and the sizes, see `explain`. An
+        `Implementation` of your own will do, too.
 
     Returns:
       (final state, ys [T, B, output_size]). The final state is the one after the last step taken, which is the first
@@ -76,7 +74,6 @@ def unroll(
     Raises:
       ValueError: naming the argument, the shape or dtype it has and the one it needs.
     """
-    check_choice("implementation", implementation, (None, *IMPLEMENTATIONS))
     check_choice("precision", precision, (None, "bfloat16"))
     if precision and not offers_equations(cell):
         raise ValueError(f"precision={precision!r} needs a cell that offers its equations, which {cell} does not")
@@ -95,57 +92,32 @@ def unroll(
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
 
-    if implementation is None:
-        run = _chosen(cell, params, state, xs, noise, precision)
-    elif needs := why_not(implementation, cell, params, state, xs, noise, precision):
-        raise ValueError(f'implementation="{implementation}" needs {needs}: leave it out, or use "scan"')
-    else:
-        run = UNROLL[implementation]
+    problem = Problem(cell, params, state, xs, noise, valid, reverse, precision)
+    run = select(problem, implementation)
     if remat is False or len(xs) < 2:
-        return run(cell, params, state, xs, noise, valid, reverse=reverse, precision=precision)
+        return run(problem)
     chunk_size = math.isqrt(len(xs) - 1) + 1 if remat is True else remat
     check_size("remat", chunk_size)
-    run_chunk = functools.partial(run, cell, params, reverse=reverse, precision=precision)
-    return in_chunks(run_chunk, state, (xs, noise, valid), reverse, chunk_size)
+    return in_chunks(run, problem, chunk_size)
 
 
-def _chosen(*arguments: Any) -> Callable[..., tuple[State, Array]]:
-    """What the table has for the default platform; takes what `choose` does after the platform.
-
-    If that does not run everywhere, the platform that the program is lowered for decides between it and what does:
-    arrays may lie elsewhere, and a program may be exported for several platforms at once.
-    """
-    here = default_platform()
-    name = choose(here, *arguments).use
-    if name in PORTABLE:
-        return UNROLL[name]
-    elsewhere = choose("cpu", *arguments).use
-
-    def run(cell: Cell, *arrays: Any, **options: Any) -> tuple[State, Array]:
-        special, portable = (functools.partial(UNROLL[use], cell, **options) for use in (name, elsewhere))
-        return lax.platform_dependent(*arrays, default=portable, **{here: special})
-
-    return run
-
-
-def in_chunks(
-    run: Callable[..., tuple[State, Array]], state: State, inputs: Any, reverse: bool, chunk_size: int
-) -> tuple[State, Array]:
-    """Runs chunk after chunk, keeping for the gradient only what is between them.
+def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, chunk_size: int) -> tuple[State, Array]:
+    """Solves a problem in chunks of time, of which only the states between them are kept for the gradient.
 
     Args:
-      run: `unroll_scan` or `unroll_fused`, of which only the state and the inputs are still to be given.
-      state: the state before the first step.
-      inputs: what `run` takes after the state, arrays that lead with T.
-      reverse: whether to start from the last step.
+      run: `Implementation.run`.
+      problem: the problem.
       chunk_size: steps in a chunk; where they do not divide T, the last chunk is shorter.
     """
+    state, reverse = problem.state, problem.reverse
+    inputs = problem.xs, problem.noise, problem.valid
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def chunk(state: State, inputs: Any) -> tuple[State, Array]:
-        return run(state, *inputs)
+    def chunk(state: State, inputs: tuple[Array, Any, Array | None]) -> tuple[State, Array]:
+        xs, noise, valid = inputs
+        return run(problem._replace(state=state, xs=xs, noise=noise, valid=valid))
 
-    num_steps = len(inputs[0])
+    num_steps = len(problem.xs)
     even = num_steps - num_steps % chunk_size
     parts = [jax.tree.map(lambda a: a[:even].reshape(-1, chunk_size, *a.shape[1:]), inputs)]
     if even < num_steps:
@@ -155,38 +127,3 @@ def in_chunks(
         state, ys = lax.scan(chunk, state, part, reverse=reverse)
         outputs.append(ys.reshape(-1, *ys.shape[2:]))
     return state, jnp.concatenate(outputs[::-1] if reverse else outputs) if len(outputs) > 1 else outputs[0]
-
-
-def unroll_scan(
-    cell: Cell,
-    params: Params,
-    state: State,
-    xs: Array,
-    noise: Any,
-    valid: Array | None,
-    reverse: bool,
-    precision: Precision = None,
-) -> tuple[State, Array]:
-    """`unroll` as one `lax.scan` over the cell's steps; takes what `unroll_fused` does."""
-    dense = Dense(functools.partial(DenseCall.plain, precision=precision))
-
-    def step(state: State, inputs: tuple[Array, Any, Array | None]) -> tuple[State, Array]:
-        x, noise, valid = inputs
-        if precision is None:
-            new_state, y = take_step(cell, params, state, x, noise)
-        else:
-            new_state, y = apply_equations(cell, params, state, x, dense, noise)
-        if valid is None:
-            return new_state, y
-        state = jax.tree.map(lambda new, old: where_valid(valid, new, old), new_state, state)
-        return state, where_valid(valid, y, 0)
-
-    return lax.scan(step, state, (xs, noise, valid), reverse=reverse)
-
-
-UNROLL: dict[Implementation, Callable[..., tuple[State, Array]]] = {
-    "scan": unroll_scan,
-    "fused": unroll_fused,
-    "pallas": unroll_pallas,
-    "cudnn": unroll_cudnn,
-}

@@ -8,15 +8,13 @@ import pytest
 
 import rnn_jax as rnn
 import train
+from rnn_jax.cells import CELLS as NAMED_CELLS
 
 CELLS = {
-    "vanilla": rnn.VanillaRNN(4),
+    **{name: row.make(4) for name, row in NAMED_CELLS.items()},
     "vanilla-relu": rnn.VanillaRNN(4, activation="relu"),
-    "lstm": rnn.LSTM(4),
     "lstm-all-options": rnn.LSTM(4, peepholes=True, projection_size=3, cell_clip=0.5, projection_clip=0.3),
-    "gru": rnn.GRU(4),
     "gru-reset-before": rnn.GRU(4, reset_after=False),
-    "layer-norm-lstm": rnn.LayerNormLSTM(4),
 }
 
 INPUT_SIZE = 3

@@ -1,7 +1,6 @@
 """Which implementation `unroll` uses, and what it says about it."""
 
 import functools
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +8,15 @@ import pytest
 from helpers import assert_close, draw_inputs, draw_params, draw_state, loss
 
 import rnn_jax as rnn
-from rnn_jax.implementations import pallas
-from rnn_jax.implementations import table as choice
-from rnn_jax.unroll import UNROLL
+from rnn_jax.implementations.pallas import unroll_pallas, why_not_pallas
+from rnn_jax.implementations.platform import default_platform
+from rnn_jax.implementations.problem import Implementation, Problem
+from rnn_jax.implementations.scan import unroll_scan
+from rnn_jax.implementations.table import IMPLEMENTATIONS, PALLAS, TABLE, Rule, choose, select
+from rnn_jax.lengths import valid_steps
+from rnn_jax.unroll import in_chunks
 
 T, B = 5, 3
-unroll_module = importlib.import_module("rnn_jax.unroll")  # the package has a function of that name
 
 
 def implementation_of(cell, batch_size):
@@ -68,9 +70,8 @@ def test_a_cell_without_equations_is_scanned():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
-def test_where_nothing_was_measured_it_keeps_to_what_runs_everywhere(monkeypatch, platform):
-    monkeypatch.setattr(choice, "default_platform", lambda: platform)
-    text = rnn.explain(rnn.LSTM(128), (28, 128, 28), precision="bfloat16")
+def test_where_nothing_was_measured_it_keeps_to_what_runs_everywhere(platform):
+    text = rnn.explain(rnn.LSTM(128), (28, 128, 28), precision="bfloat16", platform=platform)
     assert f"{platform}:" in text.splitlines()[0]
     assert "fused: chosen: no measurement speaks for another" in text
 
@@ -78,36 +79,40 @@ def test_where_nothing_was_measured_it_keeps_to_what_runs_everywhere(monkeypatch
 def test_every_platform_and_cell_finds_a_rule(cell):
     for platform in ("cpu", "cuda", "rocm", "tpu", "metal"):
         params, xs = draw_params(cell), draw_inputs(T, B)
-        rule = choice.choose(platform, cell, params, cell.initial_state((B,)), xs, None)
-        assert rule.use == "fused"
-    assert set(choice.IMPLEMENTATIONS) == set(UNROLL) == set(choice.WHY_NOT)
+        rule = choose(Problem(cell, params, cell.initial_state((B,)), xs), platform)
+        assert rule.use.name == "fused"
+    assert all(rule.use in IMPLEMENTATIONS.values() for rule in TABLE)
 
 
 def test_the_platform_is_told():
-    assert choice.default_platform() == jax.default_backend() == "cpu"
+    assert default_platform() == jax.default_backend() == "cpu"
 
 
-def test_what_runs_on_one_platform_only_leaves_the_others_what_they_had(monkeypatch):
+def test_what_runs_on_one_platform_only_leaves_the_others_what_they_had():
     """A host whose table prefers something special: arrays may lie on its CPU, and exports may be for anything."""
-    special = choice.Rule("cuda", lambda *_: True, "cudnn", "for the sake of this test")
-    monkeypatch.setattr(choice, "TABLE", (special, *choice.TABLE))
-    monkeypatch.setitem(choice.WHY_NOT, "cudnn", lambda *_, **__: "")
-    monkeypatch.setattr(unroll_module, "default_platform", lambda: "cuda")
 
-    def cube_roots(*arguments, **options):
-        return jax.tree.map(jnp.cbrt, UNROLL["scan"](*arguments, **options))
+    def cube_roots(problem):
+        return jax.tree.map(jnp.cbrt, unroll_scan(problem))
 
-    monkeypatch.setitem(UNROLL, "cudnn", cube_roots)
+    special = Implementation("cube roots", lambda *_: "", cube_roots, portable=False)
+    table = (Rule("cuda", lambda _: True, special, "for the sake of this test"), *TABLE)
     cell = rnn.LSTM(4)
     params, xs = draw_params(cell), draw_inputs(T, B)
 
-    def value(params, xs, **options):
-        return loss(rnn.unroll(cell, params, xs, lengths=jnp.array([5, 0, 2]), **options))
+    def unroll_there(params, xs, valid=None, in_the_end=lambda run, problem: run(problem)):
+        problem = Problem(cell, params, cell.initial_state((B,)), xs, valid=valid)
+        return in_the_end(select(problem, platform="cuda", table=table), problem)
 
-    grad = jax.jit(jax.grad(value, argnums=(0, 1)), static_argnames="implementation")
-    here = jax.jit(functools.partial(jax.grad(value, argnums=(0, 1)), remat=2))(params, xs)
-    assert_close(here, grad(params, xs, implementation="fused"))
-    run = jax.jit(functools.partial(rnn.unroll, cell))
+    def value_there(params, xs):
+        valid = valid_steps(jnp.array([5, 0, 2]), T, (B,))
+        return loss(unroll_there(params, xs, valid, functools.partial(in_chunks, chunk_size=2)))
+
+    def value(params, xs):
+        return loss(rnn.unroll(cell, params, xs, lengths=jnp.array([5, 0, 2]), implementation="fused"))
+
+    there, expected = (jax.jit(jax.grad(f, argnums=(0, 1)))(params, xs) for f in (value_there, value))
+    assert_close(there, expected)
+    run = jax.jit(unroll_there)
     on_cpu, on_cuda = (
         run.trace(params, xs).lower(lowering_platforms=(platform,)).as_text() for platform in ("cpu", "cuda")
     )
@@ -125,15 +130,13 @@ def test_layers_take_an_implementation():
         rnn.Recurrent(cell, implementation="cudnn").apply(draw_params(cell), draw_inputs(T, B))
 
 
-@pytest.fixture
-def interpreted_kernels(monkeypatch):
-    """The kernels for GPUs, on the CPU."""
-    monkeypatch.setitem(choice.WHY_NOT, "pallas", functools.partial(pallas.why_not_pallas, backend="gpu"))
-    kernels = functools.partial(pallas.unroll_pallas, backend="gpu", interpret=True)
-    monkeypatch.setitem(UNROLL, "pallas", kernels)
+# The kernels for GPUs, on the CPU.
+KERNELS = PALLAS._replace(
+    why_not=lambda problem, platform: why_not_pallas(problem, "cuda"),
+    run=functools.partial(unroll_pallas, backend="gpu", interpret=True),
+)
 
 
-@pytest.mark.usefixtures("interpreted_kernels")
 @pytest.mark.parametrize("lengths", [None, [4, 0, 2]])
 def test_both_directions_are_one_kernel(lengths):
     cell = rnn.LSTM(4)
@@ -145,14 +148,13 @@ def test_both_directions_are_one_kernel(lengths):
         layer = rnn.bidirectional(cell, implementation=implementation)
         return layer.apply(params, xs, state, lengths=lengths)
 
-    assert str(jax.make_jaxpr(run, static_argnums=3)(params, xs, state, "pallas")).count("pallas_call") == 1
-    kernels, scan = (run(params, xs, state, implementation) for implementation in ("pallas", "scan"))
+    assert str(jax.make_jaxpr(run, static_argnums=3)(params, xs, state, KERNELS)).count("pallas_call") == 1
+    kernels, scan = (run(params, xs, state, implementation) for implementation in (KERNELS, "scan"))
     assert_close(kernels, scan, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.usefixtures("interpreted_kernels")
 def test_padding_reaches_no_gradient_of_both_directions():
-    layer, lengths = rnn.bidirectional(rnn.GRU(4), implementation="pallas"), jnp.array([4, 0, 2])
+    layer, lengths = rnn.bidirectional(rnn.GRU(4), implementation=KERNELS), jnp.array([4, 0, 2])
     params, xs = draw_params(layer), draw_inputs(4, B)
     padding = jnp.arange(4)[:, None, None] >= lengths[:, None]
 
@@ -163,17 +165,30 @@ def test_padding_reaches_no_gradient_of_both_directions():
     assert_close(grad(jnp.where(padding, jnp.nan, xs)), grad(xs), atol=0, rtol=0)
 
 
-@pytest.mark.usefixtures("interpreted_kernels")
 def test_kernels_by_name():
     cell = rnn.GRU(4)
     params, xs = draw_params(cell), draw_inputs(T, B)
     ours, scan = (
         rnn.unroll(cell, params, xs, reverse=True, implementation=implementation)
-        for implementation in ("pallas", "scan")
+        for implementation in (KERNELS, "scan")
     )
     assert_close(ours, scan, atol=1e-5, rtol=1e-5)
     half = jax.tree.map(lambda a: a.astype(jnp.float16), (params, xs))
     with pytest.raises(
         ValueError, match=r'implementation="pallas" needs .*float32.*, not .*float16: leave it out, or use'
     ):
-        rnn.unroll(cell, *half, implementation="pallas")
+        rnn.unroll(cell, *half, implementation=KERNELS)
+
+
+def test_an_implementation_of_the_users_own_is_used_by_every_layer():
+    asked = []
+
+    def counted(problem):
+        asked.append(problem.cell)
+        return unroll_scan(problem)
+
+    cell, own = rnn.GRU(3), Implementation("counted", lambda problem, platform: "", counted)
+    net = rnn.stack(rnn.Recurrent(cell, implementation=own), rnn.bidirectional(cell, implementation=own))
+    params, xs = draw_params(net), draw_inputs(T, B)
+    assert_close(net.apply(params, xs), rnn.stack(cell, rnn.bidirectional(cell)).apply(params, xs), atol=1e-6)
+    assert asked == [cell] * 3

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import rnn_jax as rnn
 from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.command import parse, prepare
-from rnn_jax.app.config import CELLS, Config
+from rnn_jax.app.config import Config
 from rnn_jax.app.recipes import RECIPES
+from rnn_jax.cells import CELLS
 from rnn_jax.data import DataInfo
 
 
@@ -29,7 +30,7 @@ def test_every_flag_sets_its_field(tmp_path):
         "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
         "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
-        "--data-on host --coordinator node:1234 --process-count 2 --process-id 1"
+        "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -57,6 +58,7 @@ def test_every_flag_sets_its_field(tmp_path):
         coordinator="node:1234",
         process_count=2,
         process_id=1,
+        no_pictures=True,
     )
     assert all(getattr(config, field.name) != field.default for field in dataclasses.fields(Config))
 
@@ -251,7 +253,8 @@ def test_small_data_is_not_shown_too_often():
 
 
 def test_the_vanilla_cell_learns_at_a_rate_of_its_own():
-    assert Config(cell="vanilla").training_recipe().learning_rate == RECIPES["default"].vanilla_learning_rate
+    assert Config(cell="vanilla").training_recipe().learning_rate == CELLS["vanilla"].learning_rate == 0.03
+    assert Config(cell="vanilla", recipe="tutorial").training_recipe().learning_rate == 0.001
     assert Config(cell="vanilla", learning_rate=0.5).training_recipe().learning_rate == 0.5
 
 

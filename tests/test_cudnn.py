@@ -14,14 +14,14 @@ from jaxlib import gpu_rnn
 
 import rnn_jax as rnn
 from rnn_jax.implementations import cudnn
+from rnn_jax.implementations.problem import Problem
+from rnn_jax.implementations.table import CUDNN, select
 
 T, B, D, H = 5, 3, 3, 4
 
 
-@pytest.fixture(autouse=True)
-def on_cuda(monkeypatch):
-    """A host that says it has CUDA."""
-    monkeypatch.setattr(cudnn, "default_platform", lambda: "cuda")
+# As on a host with CUDA.
+ON_CUDA = CUDNN._replace(why_not=lambda problem, platform: cudnn.why_not_cudnn(problem, "cuda"))
 
 
 def reference_lstm(x, h_0, c_0, weights, seq_lengths, *, dropout, **sizes):
@@ -68,7 +68,7 @@ def test_it_equals_the_scan(num_steps, batch_shape, reverse, data):
     arguments = draw_params(cell), draw_inputs(num_steps, *batch_shape), draw_state(cell, batch_shape)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax_rnn, "lstm", reference_lstm)
-        actual = unroll_and_differentiate("cudnn", *arguments, lengths=lengths, reverse=reverse)
+        actual = unroll_and_differentiate(ON_CUDA, *arguments, lengths=lengths, reverse=reverse)
     expected = unroll_and_differentiate("scan", *arguments, lengths=lengths, reverse=reverse)
     assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
@@ -79,7 +79,7 @@ def test_nothing_in_the_padding_reaches_a_gradient():
     params, xs, state = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
     padding = jnp.arange(T)[:, None, None] >= lengths[:, None]
     clean, poisoned = (
-        unroll_and_differentiate("cudnn", params, inputs, state, lengths=lengths)
+        unroll_and_differentiate(ON_CUDA, params, inputs, state, lengths=lengths)
         for inputs in (xs, jnp.where(padding, jnp.nan, xs))
     )
     assert_close(poisoned, clean, atol=0, rtol=0)
@@ -90,7 +90,7 @@ def test_nothing_in_the_padding_reaches_a_gradient():
 def test_long_sequences_in_chunks():
     cell = rnn.LSTM(H)
     arguments = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
-    chunks = unroll_and_differentiate("cudnn", *arguments, lengths=jnp.array([5, 0, 2]), remat=2)
+    chunks = unroll_and_differentiate(ON_CUDA, *arguments, lengths=jnp.array([5, 0, 2]), remat=2)
     assert_close(chunks, unroll_and_differentiate("scan", *arguments, lengths=jnp.array([5, 0, 2])), 1e-5, 1e-5)
 
 
@@ -122,7 +122,7 @@ def test_it_lowers_for_cuda_with_its_gradient(monkeypatch):
     cell = rnn.LSTM(H)
 
     def value(params, xs):
-        return loss(rnn.unroll(cell, params, xs, implementation="cudnn"))
+        return loss(rnn.unroll(cell, params, xs, implementation=ON_CUDA))
 
     traced = jax.jit(jax.grad(value, argnums=(0, 1))).trace(draw_params(cell), draw_inputs(T, B))
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
@@ -146,10 +146,11 @@ def test_it_lowers_for_cuda_with_its_gradient(monkeypatch):
 def test_what_it_does_not_serve_is_told(cell, dtype, num_steps, needs):
     params, xs = jax.tree.map(lambda a: a.astype(dtype), (draw_params(cell), draw_inputs(num_steps, B)))
     with pytest.raises(ValueError, match=f'implementation="cudnn" needs {needs}.*: leave it out, or use "scan"'):
-        rnn.unroll(cell, params, xs, implementation="cudnn")
+        rnn.unroll(cell, params, xs, implementation=ON_CUDA)
 
 
-def test_a_host_without_cuda_is_told(monkeypatch):
-    monkeypatch.setattr(cudnn, "default_platform", lambda: "tpu")
+def test_a_host_without_cuda_is_told():
+    cell = rnn.LSTM(H)
+    problem = Problem(cell, draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B))
     with pytest.raises(ValueError, match='"cudnn" needs CUDA, and JAX\'s default platform here is tpu: leave it out'):
-        rnn.unroll(rnn.LSTM(H), draw_params(rnn.LSTM(H)), draw_inputs(T, B), implementation="cudnn")
+        select(problem, "cudnn", platform="tpu")

@@ -16,8 +16,10 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 import rnn_jax as rnn
 from rnn_jax.implementations.fused import unroll_fused
 from rnn_jax.implementations.pallas import gpu, tpu, unroll_pallas, why_not_pallas
+from rnn_jax.implementations.problem import Problem
+from rnn_jax.implementations.scan import unroll_scan
 from rnn_jax.lengths import valid_steps
-from rnn_jax.unroll import in_chunks, unroll_scan
+from rnn_jax.unroll import in_chunks
 
 CELLS = {
     "lstm": rnn.LSTM(5),
@@ -58,7 +60,10 @@ def assert_equals(reference, cell, params, state, xs, *options, rounding=2e-6, *
     """Compares values and gradients with those of another `unroll`; `options` are valid, reverse and precision."""
 
     def outputs_of(unroll):
-        return value_and_gradients(lambda *args: unroll(cell, *args, None, *options), params, state, xs)
+        def run(*args):
+            return unroll(Problem(cell, *args, None, *options))  # type: ignore
+
+        return value_and_gradients(run, params, state, xs)
 
     kernels = functools.partial(unroll_pallas, **{"interpret": True, **where})
     assert_equal_to_rounding(outputs_of(kernels), outputs_of(reference), rounding)
@@ -129,8 +134,8 @@ def test_chunks(backend):
 
     def run(chunk_size):
         def unroll(params, state, xs):
-            kernels = functools.partial(unroll_pallas, cell, params, reverse=False, interpret=True, backend=backend)
-            return in_chunks(kernels, state, (xs, None, valid), False, chunk_size)
+            kernels = functools.partial(unroll_pallas, interpret=True, backend=backend)
+            return in_chunks(kernels, Problem(cell, params, state, xs, valid=valid), chunk_size)
 
         return value_and_gradients(unroll, *args)
 
@@ -162,8 +167,7 @@ def test_heads_are_one_kernel(backend):
 
     def heads(unroll, **where):
         def run(params, state, xs):
-            one = lambda params, state: unroll(cell, params, state, xs, None, None, False, **where)  # noqa: E731
-            return jax.vmap(one)(params, state)
+            return jax.vmap(lambda params, state: unroll(Problem(cell, params, state, xs), **where))(params, state)
 
         return run
 
@@ -203,7 +207,7 @@ def test_it_is_one_kernel_each_way(backend, cell, dtype):
     args, valid = shapes_of(cell, 28, 128, 28, dtype), jax.ShapeDtypeStruct((28, 128), jnp.bool_)
 
     def run(params, state, xs, valid):
-        return unroll_pallas(cell, params, state, xs, None, valid, False, backend=backend)
+        return unroll_pallas(Problem(cell, params, state, xs, valid=valid), backend=backend)
 
     def gradients(*args):
         return value_and_gradients(lambda params, state, xs: run(params, state, xs, args[-1]), *args[:-1])
@@ -217,7 +221,7 @@ def test_the_kernels_multiply_only_with_the_recurrent_weights(backend, name, gat
     cell = CELLS[name]
 
     def value(params, state, xs):
-        return loss(unroll_pallas(cell, params, state, xs, None, None, False, backend=backend))
+        return loss(unroll_pallas(Problem(cell, params, state, xs), backend=backend))
 
     args = draw_params(cell), draw_state(cell, (B,)), draw_inputs(T, B)
     gradients = str(jax.make_jaxpr(jax.grad(value, argnums=(0, 1, 2)))(*args))
@@ -233,7 +237,7 @@ def test_second_derivatives():
     params, state = draw_params(cell), draw_state(cell, (1,))
 
     def value(xs):
-        return loss(unroll_pallas(cell, params, state, xs, None, None, False, backend="gpu", interpret=True))
+        return loss(unroll_pallas(Problem(cell, params, state, xs), backend="gpu", interpret=True))
 
     with pytest.raises(NotImplementedError, match="no second derivative goes through"):
         jax.grad(lambda xs: jnp.sum(jax.grad(value)(xs)))(xs)
@@ -245,8 +249,8 @@ def test_second_derivatives():
         (rnn.LSTM(128), {}, ""),
         (rnn.LSTM(128), {"dtype": jnp.bfloat16}, ""),
         (rnn.LSTM(256), {"precision": "bfloat16"}, ""),
-        (rnn.LSTM(1024), {"precision": "bfloat16", "backend": "tpu"}, ""),
-        (rnn.LSTM(128), {"backend": None}, "a GPU or a TPU, not a CPU"),
+        (rnn.LSTM(1024), {"precision": "bfloat16", "platform": "tpu"}, ""),
+        (rnn.LSTM(128), {"platform": "cpu"}, "a GPU or a TPU, not a CPU"),
         (rnn.LayerNormLSTM(8), {}, "an LSTM, a GRU or a VanillaRNN, not LayerNormLSTM"),
         (rnn.GRU(8, reset_after=False), {}, "a step that multiplies its input and h with matrices, and nothing else"),
         (rnn.LSTM(8, projection_size=4), {}, "a step that multiplies its input and h with matrices, and nothing else"),
@@ -257,13 +261,14 @@ def test_second_derivatives():
         (rnn.LSTM(128), {"num_steps": 100_000, "batch_size": 128}, "fewer than 2147483648 numbers in the gates"),
         (rnn.LSTM(256), {}, "smaller recurrent weights than 4 gates of 256 KiB each"),
         (rnn.LSTM(512), {"precision": "bfloat16"}, "smaller recurrent weights than 4 gates of 512 KiB each"),
-        (rnn.LSTM(1024), {"backend": "tpu"}, "recurrent weights of at most 8388608 bytes, not 16777216"),
+        (rnn.LSTM(1024), {"platform": "tpu"}, "recurrent weights of at most 8388608 bytes, not 16777216"),
     ],
 )
 def test_when_it_serves(cell, options, message):
-    options = {"num_steps": T, "batch_size": B, "dtype": jnp.float32, "backend": "gpu", "noise": None, **options}
+    options = {"num_steps": T, "batch_size": B, "dtype": jnp.float32, "platform": "cuda", **options}
     sizes = options.pop("num_steps"), options.pop("batch_size"), INPUT_SIZE, options.pop("dtype")
-    why_not = why_not_pallas(cell, *shapes_of(cell, *sizes), **options)
+    platform = options.pop("platform")
+    why_not = why_not_pallas(Problem(cell, *shapes_of(cell, *sizes), **options), platform)
     assert why_not.startswith(message)
     assert bool(why_not) == bool(message)
 
@@ -279,5 +284,5 @@ def test_gpus_with_less_shared_memory_serve_less(monkeypatch, capability, served
 
 def test_a_version_of_jax_without_the_compiler_of_kernels(monkeypatch):
     monkeypatch.setitem(sys.modules, "rnn_jax.implementations.pallas.gpu", None)
-    why_not = why_not_pallas(rnn.GRU(8), *shapes_of(rnn.GRU(8), T, B, INPUT_SIZE, jnp.float32), backend="gpu")
+    why_not = why_not_pallas(Problem(rnn.GRU(8), *shapes_of(rnn.GRU(8), T, B, INPUT_SIZE, jnp.float32)), "cuda")
     assert why_not.startswith("kernels that this version of JAX can compile")

@@ -16,6 +16,7 @@ from benchmarks.cases import TUTORIAL, Case, Shape
 from benchmarks.peers import Program, Unsupported
 from benchmarks.peers.jax_program import Network, make_program, short_call, train_step
 from rnn_jax.app.recipes import RECIPES
+from rnn_jax.cells import CELLS as NAMED_CELLS
 from rnn_jax.data import Examples
 from rnn_jax.implementations.platform import default_platform
 from rnn_jax.readout import Classifier
@@ -194,10 +195,8 @@ def build(cell: str, shape: Shape, implementation: Any, precision: Any = None) -
 
 
 CELLS: dict[str, Callable[[int], Any]] = {
-    "lstm": rnn.LSTM,
-    "gru": rnn.GRU,
+    **{name: row.make for name, row in NAMED_CELLS.items()},
     "gru-reset-before": lambda H: rnn.GRU(H, reset_after=False),
-    "vanilla": rnn.VanillaRNN,
     "layer-norm-lstm": rnn.LayerNormLSTM,
     "bidirectional-lstm": lambda H: rnn.bidirectional(rnn.LSTM(H)),
     "two-layer-lstm": lambda H: rnn.stack(rnn.LSTM(H), rnn.LSTM(H)),

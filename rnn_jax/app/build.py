@@ -2,7 +2,7 @@
 
 from rnn_jax.app.config import Config
 from rnn_jax.base import Cell
-from rnn_jax.cells import GRU, LSTM, LayerNormLSTM, VanillaRNN
+from rnn_jax.cells import CELLS
 from rnn_jax.data import DataInfo
 from rnn_jax.layers import Recurrent, bidirectional, stack
 from rnn_jax.readout import Classifier
@@ -12,17 +12,7 @@ from rnn_jax.tasks.task import Task
 
 def build_cell(config: Config) -> Cell:
     """Makes the cell that the configuration names, with the recipe's options."""
-    recipe = config.training_recipe()
-    match config.cell:
-        case "vanilla":
-            return VanillaRNN(config.hidden_size, initializer=recipe.initializer)
-        case "gru":
-            return GRU(config.hidden_size, reset_after=recipe.reset_after, initializer=recipe.initializer)
-        case "lstm-layernorm":
-            return LayerNormLSTM(config.hidden_size, initializer=recipe.initializer)
-        case _:
-            peepholes = config.cell == "lstm-peephole"
-            return LSTM(config.hidden_size, peepholes=peepholes, initializer=recipe.initializer)
+    return CELLS[config.cell].make(config.hidden_size, config.training_recipe().cell_options)
 
 
 def build_task(config: Config, info: DataInfo) -> Task:

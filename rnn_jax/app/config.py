@@ -11,10 +11,10 @@ from rnn_jax.app.flags import check_fields, kind, nearest, option, path, rule
 from rnn_jax.app.folder import RUNS
 from rnn_jax.app.recipes import RECIPES, Recipe
 from rnn_jax.base import check_rate, check_size
+from rnn_jax.cells import CELLS
 from rnn_jax.data.named import NAMES as DATASET_NAMES
 
 MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
-CELLS = ("vanilla", "lstm", "gru", "lstm-peephole", "lstm-layernorm")
 
 
 def _check_hidden_size(name: str, value: Any) -> None:
@@ -46,7 +46,7 @@ class Config:
       ValueError: in one line, for a value that makes no sense.
     """
 
-    cell: str = option("lstm", "the recurrent cell", CELLS)
+    cell: str = option("lstm", "the recurrent cell", tuple(CELLS))
     bidirectional: bool = option(False, "read each image from both ends")
     layers: int = option(1, "recurrent layers on top of each other", check=check_size)
     hidden_size: int = option(128, "units of each cell, in each direction", check=_check_hidden_size)
@@ -164,8 +164,9 @@ class Config:
         if num_examples is not None and recipe.max_epochs is not None:
             most = max(1, recipe.max_epochs * num_examples // self.batch_size)
             recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))
-        if self.cell == "vanilla":
-            recipe = dataclasses.replace(recipe, learning_rate=recipe.vanilla_learning_rate)
+        own_rate = CELLS[self.cell].learning_rate
+        if recipe.own_learning_rates and own_rate is not None:
+            recipe = dataclasses.replace(recipe, learning_rate=own_rate)
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if rule(field).overrides}
         return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
 

@@ -1,11 +1,10 @@
 """Recipes: all that decides how a classifier is trained, beside the data and the cell's name."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import optax
-
-from rnn_jax.cells.initializers import Initializer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,31 +15,29 @@ class Recipe:
       steps: updates.
       max_epochs: fewer updates if the data is so small that they would show it more often; None for no such limit.
       learning_rate: the highest learning rate.
-      vanilla_learning_rate: the same for the vanilla cell, which has no gates that would keep its gradients in bounds.
+      own_learning_rates: True to prefer a cell's own learning rate where `CELLS` has one.
       momentum: of SGD, from 0 (none) to below 1.
       nesterov: whether the momentum looks ahead.
       schedule: "constant", or "cosine": a linear warm-up over `warmup` of the steps, then a cosine down to zero.
       warmup: fraction of the steps.
       clip_norm: gradients with a larger global norm are scaled down to it; None for no clipping.
-      initializer: of the cells' weights.
+      cell_options: the cells' options, by name; a cell ignores those that it does not have.
       head: how the output weights are drawn, see `Classifier`.
       readout: what the classifier reads, see `Classifier`.
-      reset_after: the GRU's form.
     """
 
     steps: int
     max_epochs: int | None
     learning_rate: float
-    vanilla_learning_rate: float
+    own_learning_rates: bool
     momentum: float
     nesterov: bool
     schedule: Literal["constant", "cosine"]
     warmup: float
     clip_norm: float | None
-    initializer: Initializer
+    cell_options: Mapping[str, Any]
     head: Literal["glorot", "normal"]
     readout: Literal["final", "last_step"]
-    reset_after: bool
 
     def optimizer(self) -> optax.GradientTransformation:
         """SGD as the recipe has it."""
@@ -58,16 +55,15 @@ RECIPES = {
         steps=3000,
         max_epochs=100,
         learning_rate=0.3,
-        vanilla_learning_rate=0.03,
+        own_learning_rates=True,
         momentum=0.9,
         nesterov=True,
         schedule="cosine",
         warmup=0.05,
         clip_norm=1.0,
-        initializer="orthogonal",
+        cell_options={"initializer": "orthogonal", "reset_after": True},
         head="glorot",
         readout="final",
-        reset_after=True,
     ),
     # The TensorFlow tutorial of 2019, to the letter: its bidirectional network reads `outputs[-1]`, where the
     # backward half has seen one row only, and its GRU resets before the product.
@@ -75,15 +71,14 @@ RECIPES = {
         steps=10_000,
         max_epochs=None,
         learning_rate=0.001,
-        vanilla_learning_rate=0.001,
+        own_learning_rates=False,
         momentum=0.0,
         nesterov=False,
         schedule="constant",
         warmup=0.0,
         clip_norm=None,
-        initializer="glorot",
+        cell_options={"initializer": "glorot", "reset_after": False},
         head="normal",
         readout="last_step",
-        reset_after=False,
     ),
 }

@@ -1,16 +1,22 @@
-"""The cells: one equation, its parameters, its state and its configuration each.
+"""The cells: one equation, its parameters, its state and its configuration each; and `CELLS`, the table of their names.
 
 Gates share fused matrices and are split along the last axis, in the order that each docstring gives; it is the order
 of PyTorch, Keras, Flax and Equinox. In the equations `s` is the logistic function, and products of vectors are
 elementwise.
 """
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from rnn_jax.base import Cell
 from rnn_jax.cells.gru import GRU, GRUParams, GRUState
 from rnn_jax.cells.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMParams
 from rnn_jax.cells.lstm import LSTM, LSTMParams, LSTMState, Peepholes
 from rnn_jax.cells.vanilla import VanillaRNN, VanillaRNNParams, VanillaRNNState
 
 __all__ = [
+    "CELLS",
     "GRU",
     "LSTM",
     "GRUParams",
@@ -24,3 +30,42 @@ __all__ = [
     "VanillaRNNParams",
     "VanillaRNNState",
 ]
+
+
+class NamedCell(NamedTuple):
+    """A row of `CELLS`: what the command, the converters, the benchmarks and the tests know of a cell.
+
+    Attributes:
+      cell: the class; its first argument is the hidden size.
+      params: the NamedTuple of its parameters.
+      gates: G, if its parameters begin with w_x [D, GH], w_h [R, GH], b [GH], as in every other framework; else None.
+      options: the options that the name stands for.
+      learning_rate: the highest learning rate of the command's default recipe; None for that of most cells.
+    """
+
+    cell: type
+    params: type
+    gates: int | None = None
+    options: Mapping[str, Any] = {}
+    learning_rate: float | None = None
+
+    def make(self, hidden_size: int, defaults: Mapping[str, Any] | None = None) -> Cell:
+        """Makes the cell.
+
+        Args:
+          hidden_size: H.
+          defaults: values for options of any cells; those that this cell does not have are ignored.
+        """
+        fields = {field.name for field in dataclasses.fields(self.cell)}
+        known = {name: value for name, value in (defaults or {}).items() if name in fields}
+        return self.cell(hidden_size, **{**known, **self.options})
+
+
+CELLS = {
+    # No gates keep the vanilla cell's gradients in bounds: it learns at a tenth of the others' rate.
+    "vanilla": NamedCell(VanillaRNN, VanillaRNNParams, gates=1, learning_rate=0.03),
+    "lstm": NamedCell(LSTM, LSTMParams, gates=4),
+    "gru": NamedCell(GRU, GRUParams, gates=3),
+    "lstm-peephole": NamedCell(LSTM, LSTMParams, gates=4, options={"peepholes": True}),
+    "lstm-layernorm": NamedCell(LayerNormLSTM, LayerNormLSTMParams),
+}

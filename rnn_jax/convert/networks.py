@@ -8,29 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.base import Cell, Layer, Params, check_like
-from rnn_jax.cells import (
-    GRU,
-    LSTM,
-    GRUParams,
-    LayerNormLSTM,
-    LayerNormLSTMParams,
-    LSTMParams,
-    VanillaRNN,
-    VanillaRNNParams,
-)
-from rnn_jax.layers import Bidirectional, BothWays, LayerWrapper, Recurrent, Stack
-from rnn_jax.regularization import VariationalDropout, Zoneout
+from rnn_jax.cells import CELLS, GRU
+from rnn_jax.layers import Bidirectional, BothWays, Stack
+from rnn_jax.wrappers import within
 
 Shape: TypeAlias = tuple[int | str, ...]
 
-GATES: dict[type, int] = {VanillaRNN: 1, LSTM: 4, GRU: 3}
+GATES: dict[type, int] = {row.cell: row.gates for row in CELLS.values() if row.gates is not None}
 
-_PARAMS: dict[type, Any] = {
-    VanillaRNN: VanillaRNNParams,
-    LSTM: LSTMParams,
-    GRU: GRUParams,
-    LayerNormLSTM: LayerNormLSTMParams,
-}
+_PARAMS: dict[type, Any] = {row.cell: row.params for row in CELLS.values()}
 
 
 class Place(NamedTuple):
@@ -44,19 +30,17 @@ class Place(NamedTuple):
 def places(net: Cell | Layer) -> list[Place]:
     """The cells of a network, bottom first, forward before backward.
 
-    Wrappers, which have no parameters, are as if taken off, and a stack within a stack as if unpacked.
+    Wrappers, which have no parameters of their own, are skipped, and a stack within a stack is flattened.
     """
     match net:
-        case LayerWrapper():
-            return places(net.layer)
-        case Recurrent() | VariationalDropout() | Zoneout():
-            return places(net.cell)
         case Bidirectional():
             (forward,), (backward,) = places(net.forward), places(net.backward)
             return [forward._replace(direction="forward"), backward._replace(direction="backward")]
         case Stack():
             levels = [level for layer in net.layers for level in _levels(places(layer))]
             return [place._replace(layer=k) for k, level in enumerate(levels) for place in level]
+        case _ if (inner := within(net)) is not None:
+            return places(inner)
         case _:
             return [Place(net, None, None)]  # type: ignore
 
@@ -81,12 +65,12 @@ def assemble(net: Cell | Layer, parts: Iterable[Params]) -> Params:
 
     def build(net: Any) -> Params:
         match net:
-            case LayerWrapper():
-                return build(net.layer)
             case Bidirectional():
                 return BothWays(build(net.forward), build(net.backward))
             case Stack():
                 return tuple(build(layer) for layer in net.layers)
+            case _ if (inner := within(net)) is not None:
+                return build(inner)
             case _:
                 return next(parts)
 

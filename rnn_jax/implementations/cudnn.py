@@ -12,26 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Params, State
+from rnn_jax.base import Array, State
 from rnn_jax.cells import LSTM, LSTMParams, LSTMState
-from rnn_jax.cells.equations import Precision
-from rnn_jax.implementations.platform import default_platform
+from rnn_jax.implementations.problem import Problem
 from rnn_jax.lengths import flip_valid, where_valid
 
 
-def unroll_cudnn(
-    cell: Any,
-    params: Params,
-    state: State,
-    xs: Array,
-    noise: Any,
-    valid: Array | None,
-    reverse: bool,
-    precision: Precision = None,
-) -> tuple[State, Array]:
-    """`unroll`, for what `why_not_cudnn` finds nothing against; takes what `fused.unroll_fused` does."""
-    from jax.experimental import rnn  # not before it is needed: experimental modules come and go
+def unroll_cudnn(problem: Problem) -> tuple[State, Array]:
+    """Solves a problem that `why_not_cudnn` accepts."""
+    from jax.experimental import rnn  # on demand: experimental modules come and go
 
+    cell: Any = problem.cell
+    state, xs, valid, reverse = problem.state, problem.xs, problem.valid, problem.reverse
     num_steps, *batch_shape, input_size = xs.shape
     rows, H = math.prod(batch_shape), cell.hidden_size
     h, c = state.h.reshape(rows, H), state.c.reshape(rows, H)
@@ -42,7 +34,7 @@ def unroll_cudnn(
         (flip_valid(xs, lengths) if reverse else xs).swapaxes(0, 1),
         h[None],
         c[None],
-        pack_weights(params),
+        pack_weights(problem.params),
         # At least one step of each sequence is taken; where none is valid, it is undone below.
         jnp.full(rows, num_steps, jnp.int32) if lengths is None else jnp.maximum(lengths, 1),
         input_size=input_size,
@@ -60,17 +52,19 @@ def unroll_cudnn(
     return final, ys.reshape(num_steps, *batch_shape, H)
 
 
-def why_not_cudnn(cell: Any, params: Params, state: State, xs: Array, noise: Any, precision: Precision = None) -> str:
-    """What `unroll_cudnn` needs and does not find; empty if it will do."""
-    if (platform := default_platform()) != "cuda":
+def why_not_cudnn(problem: Problem, platform: str) -> str:
+    """Returns the requirement that a problem does not meet; empty if `unroll_cudnn` can solve it."""
+    cell: Any = problem.cell
+    xs = problem.xs
+    if platform != "cuda":
         return f"CUDA, and JAX's default platform here is {platform}"
     if type(cell) is not LSTM or cell.peepholes or cell.projection_size is not None or cell.cell_clip is not None:
         return "a plain LSTM, without peepholes, projection or clipping"
-    dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves((params, state, xs))}
+    dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves((problem.params, problem.state, xs))}
     if dtypes != {"float32"}:
         return f"inputs, parameters and states in float32, not {' and '.join(sorted(dtypes - {'float32'}))}"
-    if precision is not None:
-        return f"products in float32, not {precision}"
+    if problem.precision is not None:
+        return f"products in float32, not {problem.precision}"
     if not all(isinstance(size, int) and size > 0 for size in xs.shape):
         return f"at least one step, sequence and feature, in numbers that are known, not {xs.shape}"
     return ""

@@ -17,8 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnn_jax.base import Array, Params, State
+from rnn_jax.base import Array, State
 from rnn_jax.cells.equations import Dense, DenseCall, Precision, Product, apply_equations, multiply, offers_equations
+from rnn_jax.implementations.problem import Problem
+from rnn_jax.lengths import hold
 
 # Where the vector of a product comes from, if not from the leaf of the state with the number given.
 X = -1  # the input of the step
@@ -83,33 +85,19 @@ class Plan(NamedTuple):
 
 
 def unroll_fused(
-    cell: Any,
-    params: Params,
-    state: State,
-    xs: Array,
-    noise: Any,
-    valid: Array | None,
-    reverse: bool,
-    precision: Precision = None,
+    problem: Problem, *, axis: int | None = None, longest_joined: float = LONGEST_JOINED
 ) -> tuple[State, Array]:
-    """`unroll`, for cells with `equations`.
+    """Solves a problem for a cell with `equations`.
 
     Args:
-      cell: a cell with `equations`.
-      params: its parameters.
-      state: the state before the first step, arrays [B, F] with any number of features F.
-      xs: the inputs, [T, B, D]; finite where not valid.
-      noise: arrays [T, B, F], or None.
-      valid: bool [T, B], or None if all steps are valid.
-      reverse: whether to start from the last step.
-      precision: of the products, see `multiply`.
-
-    Returns:
-      (final state, ys [T, B, H]).
+      problem: as `why_not_fused` accepts it; states and noise have one axis of features.
+      axis: where to keep the features inside the loops, see `Dense`; None to choose by the sizes.
+      longest_joined: see `LONGEST_JOINED`.
 
     Raises:
-      ValueError: if the equations give `Dense` a matrix or a bias that is not one of the parameters as it stands.
+      ValueError: if the equations give `Dense` a matrix or a bias that is not an unmodified parameter.
     """
+    params, state, xs, noise, valid = problem.params, problem.state, problem.xs, problem.noise, problem.valid
     num_steps, *batch_shape, _ = xs.shape
     rows = math.prod(batch_shape)
     state = jax.tree.map(lambda a: a.reshape(rows, a.shape[-1]), state)
@@ -117,9 +105,9 @@ def unroll_fused(
     xs = xs.reshape(num_steps, rows, xs.shape[-1])
     valid = None if valid is None else valid.reshape(num_steps, rows, 1)
 
-    plan = make_plan(cell, params, state, xs, noise, reverse)
+    plan = make_plan(problem._replace(state=state, xs=xs, noise=noise), longest_joined)
     leaves = jax.tree.leaves(params)
-    plan = plan._replace(precision=precision, axis=choose_axis(plan, leaves, rows))
+    plan = plan._replace(axis=choose_axis(plan, leaves, rows) if axis is None else axis)
     if plan.axis == 0:
         state, xs, noise, valid = _swap_batch_and_features((state, xs, noise, valid))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
@@ -129,11 +117,12 @@ def unroll_fused(
     return state, ys.reshape(num_steps, *batch_shape, ys.shape[-1])
 
 
-def why_not_fused(cell: Any, params: Params, state: State, xs: Array, noise: Any, precision: Precision = None) -> str:
-    """What `unroll_fused` needs and does not find; empty if it will do."""
-    if not offers_equations(cell):
-        return f"a cell that offers its equations, which {cell} does not"
-    leaves = jax.tree.leaves((params, state))
+def why_not_fused(problem: Problem, platform: str) -> str:
+    """Returns the requirement that a problem does not meet; empty if `unroll_fused` can solve it."""
+    state, xs, noise = problem.state, problem.xs, problem.noise
+    if not offers_equations(problem.cell):
+        return f"a cell that offers its equations, which {problem.cell} does not"
+    leaves = jax.tree.leaves((problem.params, state))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         return "floating-point parameters and states"
     if any(jnp.ndim(leaf) != xs.ndim - 1 for leaf in jax.tree.leaves(state)):
@@ -143,9 +132,10 @@ def why_not_fused(cell: Any, params: Params, state: State, xs: Array, noise: Any
     return ""
 
 
-def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, reverse: bool) -> Plan:
-    """Traces the equations once, on shapes, to see what they do."""
-    leaves, tree = jax.tree.flatten(params)
+def make_plan(problem: Problem, longest_joined: float = LONGEST_JOINED) -> Plan:
+    """Traces the equations once, on shapes, to find their products and the parameters used outside of them."""
+    cell, state = problem.cell, problem.state
+    leaves, tree = jax.tree.flatten(problem.params)
     calls: list[Call] = []
 
     def trace(x: Array, leaves: list[Array], state: State, noise: Any) -> Any:
@@ -167,19 +157,19 @@ def make_plan(cell: Any, params: Params, state: State, xs: Array, noise: Any, re
             terms = tuple(Term(source(v), number_of(w)) for v, w in call.terms)
             bias = None if call.bias is None else number_of(call.bias)
             columns = len(range(call.terms[0][1].shape[1])[call.columns])
-            joined = len(terms) > 1 and sum(len(w) for _, w in call.terms) <= LONGEST_JOINED * columns
+            joined = len(terms) > 1 and sum(len(w) for _, w in call.terms) <= longest_joined * columns
             calls.append(Call(terms, bias, call.columns, joined))
             # Zeros: what the products use shall not count as used.
             return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(call.plain))
 
         return apply_equations(cell, jax.tree.unflatten(tree, leaves), state, x, Dense(product), noise)
 
-    x, first_noise = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (xs, noise))
+    x, first_noise = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.xs, problem.noise))
     jaxpr = jax.make_jaxpr(trace)(x, leaves, state, first_noise).jaxpr
     used = {id(v) for v in [*jaxpr.outvars, *(v for equation in jaxpr.eqns for v in equation.invars)]}
     x_used, *leaves_used = [id(v) in used for v in jaxpr.invars[: 1 + len(leaves)]]
     others = tuple(n for n, leaf_used in enumerate(leaves_used) if leaf_used)
-    return Plan(cell, tree, tuple(calls), others, x_used, reverse)
+    return Plan(cell, tree, tuple(calls), others, x_used, problem.reverse, problem.precision)
 
 
 def choose_axis(plan: Plan, leaves: list[Array], rows: int) -> int:
@@ -311,13 +301,10 @@ _replay.defvjp(_replay_forward, _replay_backward)
 
 
 def _step(plan: Plan, product: Product, leaves: list[Array], state: State, x: Array, extras: Any) -> Any:
-    """One step, with its products taken by `product`; it leaves the state as it is where it is not valid."""
+    """Takes one step, with its products taken by `product`."""
     noise, valid = extras
     params = jax.tree.unflatten(plan.tree, leaves)
-    new_state, y = apply_equations(plan.cell, params, state, x, Dense(product, plan.axis), noise)
-    if valid is None:
-        return new_state, y
-    return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_state, state), jnp.where(valid, y, 0)
+    return hold(valid, state, apply_equations(plan.cell, params, state, x, Dense(product, plan.axis), noise))
 
 
 def _joins_bias(plan: Plan, call: Call) -> bool:

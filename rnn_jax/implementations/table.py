@@ -1,120 +1,162 @@
-"""Which implementation `unroll` uses: what each of them needs, and one table of which is the fastest where.
+"""Which implementation `unroll` uses: all of them, and one table of rules with the measurements behind them.
 
 "scan" and "fused" run on every platform and go through every transform that `unroll` promises. "cudnn" and "pallas" run
-on one or two, and are differentiated once: a rule that chooses them must say where that was found worth its price.
+on one or two, and are differentiated once: a rule that chooses one of these must state where the speed was found to be
+worth that.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from rnn_jax.base import Array, Cell, Params, State, draw_noise
+from rnn_jax.base import Array, Cell, State, check_choice, draw_noise
 from rnn_jax.cells import GRU
 from rnn_jax.cells.equations import Precision, offers_equations
-from rnn_jax.implementations.cudnn import why_not_cudnn
-from rnn_jax.implementations.fused import why_not_fused
-from rnn_jax.implementations.pallas import why_not_pallas
+from rnn_jax.implementations.cudnn import unroll_cudnn, why_not_cudnn
+from rnn_jax.implementations.fused import unroll_fused, why_not_fused
+from rnn_jax.implementations.pallas import unroll_pallas, why_not_pallas
 from rnn_jax.implementations.platform import default_platform
+from rnn_jax.implementations.problem import Implementation, Problem
+from rnn_jax.implementations.scan import unroll_scan, why_not_scan
 
-Implementation: TypeAlias = Literal["scan", "fused", "pallas", "cudnn"]
-IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
-PORTABLE = ("scan", "fused")
+SCAN = Implementation("scan", why_not_scan, unroll_scan)
+FUSED = Implementation("fused", why_not_fused, unroll_fused)
+PALLAS = Implementation("pallas", why_not_pallas, unroll_pallas, portable=False, joins_directions=True)
+CUDNN = Implementation("cudnn", why_not_cudnn, unroll_cudnn, portable=False)
+
+IMPLEMENTATIONS = {implementation.name: implementation for implementation in (SCAN, FUSED, PALLAS, CUDNN)}
 
 
 class Rule(NamedTuple):
     """A row of the table.
 
     Attributes:
-      platform: where it holds, as `devices.default_platform` has it; empty for everywhere.
-      holds: whether it does for a cell and inputs of the shape and dtype of xs [T, B, D].
-      use: what to use then.
-      because: what that rests on, or where it is not measured, that.
+      platform: where the rule applies, a name of `default_platform`; empty for every platform.
+      holds: whether the rule applies to a problem.
+      use: the implementation to use.
+      because: the measurement behind the rule, or a statement that there is none.
     """
 
     platform: str
-    holds: Callable[[Cell, Any], bool]
+    holds: Callable[[Problem], bool]
     use: Implementation
     because: str
 
 
-def _is_gru_with_wide_inputs(cell: Cell, xs: Any) -> bool:
+def _is_gru_with_wide_inputs(problem: Problem) -> bool:
+    cell, xs = problem.cell, problem.xs
     wide = xs.shape[-1] >= 4 * cell.output_size and math.prod(xs.shape[1:-1]) >= 64
     return wide and isinstance(cell, GRU) and cell.reset_after
 
 
-def _always(cell: Cell, xs: Any) -> bool:
+def _always(problem: Problem) -> bool:
     return True
 
 
-# Followed is the first rule that holds, and whose implementation finds what it needs.
+# The first rule that matches, and whose implementation supports the problem, wins.
 TABLE = (
     Rule(
         "cpu",
         _is_gru_with_wide_inputs,
-        "scan",
+        SCAN,
         "with inputs four times as wide as the state, in batches of 64 or more, a training step of this cell takes 0.7 "
         "of the memory of fused, and no more time (benchmarks/RESULTS.md, 2026-11-23)",
     ),
     Rule(
         "cpu",
         _always,
-        "fused",
+        FUSED,
         "a training step takes 0.4 to 1.1 times as long as by scan, in the geometric mean 0.7 "
         "(benchmarks/RESULTS.md, 2026-11-23)",
     ),
-    # What is published is of other kernels: those of FlashRNN take 0.7 to 2.6 times as long as PyTorch's cuDNN, forward
+    # Published measurements are of other kernels: FlashRNN's take 0.7 to 2.6 times as long as PyTorch's cuDNN, forward
     # and backward, depending on how the units are divided among heads (arXiv:2412.07752; H100, bfloat16 against
-    # float16, 16 sequences of 1024 steps, 768 units). So which is faster where remains to be measured.
+    # float16, 16 sequences of 1024 steps, 768 units). Ours are still to be measured on such devices.
     Rule(
         "",
         _always,
-        "fused",
+        FUSED,
         "no measurement speaks for another on this platform, and it runs everywhere; ask for pallas and cudnn by name "
         "(`python -m benchmarks.gpu` measures all of them)",
     ),
-    Rule("", _always, "scan", "it needs nothing of a cell but its step"),
+    Rule("", _always, SCAN, "it needs nothing of a cell but its step"),
 )
 
 
-WHY_NOT: dict[Implementation, Callable[..., str]] = {
-    "scan": lambda *_, **__: "",
-    "fused": why_not_fused,
-    "pallas": why_not_pallas,
-    "cudnn": why_not_cudnn,
-}
+def find(implementation: str | Implementation) -> Implementation:
+    """Returns the implementation of a name; one that is given is returned unchanged.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    if isinstance(implementation, Implementation):
+        return implementation
+    check_choice("implementation", implementation, (None, *IMPLEMENTATIONS))
+    return IMPLEMENTATIONS[implementation]
 
 
-def why_not(
-    implementation: Implementation,
-    cell: Cell,
-    params: Params,
-    state: State,
-    xs: Array,
-    noise: Any,
-    precision: Precision = None,
-) -> str:
-    """What an implementation needs and does not find; empty if it will do. Takes what `unroll_fused` does."""
-    return WHY_NOT[implementation](cell, params, state, xs, noise, precision=precision)
-
-
-def choose(
-    platform: str, cell: Cell, params: Params, state: State, xs: Array, noise: Any, precision: Precision = None
-) -> Rule:
-    """The rule of `TABLE` that is to be followed on a platform."""
+def choose(problem: Problem, platform: str, table: Sequence[Rule] = TABLE) -> Rule:
+    """Returns the first rule that matches and whose implementation supports the problem on a platform."""
     return next(
         rule
-        for rule in TABLE
-        if rule.platform in ("", platform)
-        and rule.holds(cell, xs)
-        and not why_not(rule.use, cell, params, state, xs, noise, precision)
+        for rule in table
+        if rule.platform in ("", platform) and rule.holds(problem) and not rule.use.why_not(problem, platform)
     )
 
 
-def explain(cell: Cell, shape: tuple[int, ...], dtype: Any = jnp.float32, *, precision: Precision = None) -> str:
-    """Tells what `unroll` uses for a cell on the default platform, and why; a line for every implementation.
+def select(
+    problem: Problem,
+    implementation: str | Implementation | None = None,
+    *,
+    platform: str | None = None,
+    table: Sequence[Rule] = TABLE,
+) -> Callable[[Problem], tuple[State, Array]]:
+    """Returns the function that solves a problem.
+
+    Where the table chooses an implementation that does not run everywhere, the platform that the program is lowered for
+    decides between it and a portable one: arrays may lie on another device than the default one, and a program may be
+    exported for several platforms at once.
+
+    Args:
+      problem: the problem, or one of the same shapes and dtypes.
+      implementation: the implementation to use, or its name; None to follow the table.
+      platform: the default platform; None for that of this process.
+      table: the rules.
+
+    Raises:
+      ValueError: for an unknown name, or an implementation that does not support the problem.
+    """
+    platform = platform or default_platform()
+    if implementation is not None:
+        implementation = find(implementation)
+        if needs := implementation.why_not(problem, platform):
+            raise ValueError(f'implementation="{implementation.name}" needs {needs}: leave it out, or use "scan"')
+        return implementation.run
+    special = choose(problem, platform, table).use
+    if special.portable:
+        return special.run
+    portable = choose(problem, "cpu", table).use
+
+    def run(problem: Problem) -> tuple[State, Array]:
+        branches = {platform: lambda: special.run(problem)}
+        return lax.platform_dependent(default=lambda: portable.run(problem), **branches)
+
+    return run
+
+
+def explain(
+    cell: Cell,
+    shape: tuple[int, ...],
+    dtype: Any = jnp.float32,
+    *,
+    precision: Precision = None,
+    platform: str | None = None,
+) -> str:
+    """Tells which implementation `unroll` uses for a cell, and why; a line for every implementation.
 
     >>> import rnn_jax as rnn
     >>> print(rnn.explain(rnn.VanillaRNN(128), (28, 32, 28)))  # doctest: +ELLIPSIS
@@ -125,13 +167,14 @@ def explain(cell: Cell, shape: tuple[int, ...], dtype: Any = jnp.float32, *, pre
       cudnn: needs CUDA, and JAX's default platform here is cpu
 
     Args:
-      cell: any cell. One with something random in its step is taken to be given a key.
+      cell: any cell. A key is assumed for a cell that draws noise.
       shape: of the inputs xs, [T, B, D].
       dtype: of the inputs, parameters and states.
       precision: of the products, see `unroll`.
+      platform: "cpu", "cuda", "rocm" or "tpu"; None for JAX's default platform.
     """
     xs = jax.ShapeDtypeStruct(shape, dtype)
-    platform, lines = default_platform(), []
+    platform, lines = platform or default_platform(), []
 
     def trace() -> None:
         key, inputs = jax.random.key(0), jnp.zeros(shape, dtype)
@@ -139,12 +182,14 @@ def explain(cell: Cell, shape: tuple[int, ...], dtype: Any = jnp.float32, *, pre
         if offers_equations(cell):  # of other cells, only the scan will ask for parameters
             params = jax.tree.map(lambda leaf: leaf.astype(dtype), cell.init(key, shape[-1]))
             state, noise = cell.initial_state(shape[1:-1], dtype), draw_noise(cell, key, inputs)
-        arguments = cell, params, state, inputs, noise, precision
-        rule = choose(platform, *arguments)
-        for implementation in IMPLEMENTATIONS:
-            needs = why_not(implementation, *arguments)
+        problem = Problem(cell, params, state, inputs, noise, precision=precision)
+        rule = choose(problem, platform)
+        for implementation in IMPLEMENTATIONS.values():
+            needs = implementation.why_not(problem, platform)
             text = f"needs {needs}" if needs else "possible"
-            lines.append(f"  {implementation}: {f'chosen: {rule.because}' if implementation == rule.use else text}")
+            if implementation is rule.use:
+                text = f"chosen: {rule.because}"
+            lines.append(f"  {implementation.name}: {text}")
 
     jax.eval_shape(trace)
     return "\n".join([f"{cell} on {xs.dtype} {list(xs.shape)}, {platform}:", *lines])

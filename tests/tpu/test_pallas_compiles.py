@@ -1,7 +1,5 @@
 """The kernels, compiled for a TPU v5e by the TPU's own compiler."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,6 +8,7 @@ from jax.sharding import SingleDeviceSharding
 
 import rnn_jax as rnn
 from rnn_jax.implementations.pallas import unroll_pallas, why_not_pallas
+from rnn_jax.implementations.problem import Problem
 
 pytest.importorskip("libtpu", reason="needs the TPU's compiler: pip install libtpu")
 
@@ -56,10 +55,10 @@ def compile_gradients(unroll, args, sharding):
 )
 def test_it_compiles(sharding, cell, num_steps, batch_size, dtype, precision):
     params, state, xs, valid = shapes_of(cell, num_steps, batch_size, 28, dtype)
-    assert not why_not_pallas(cell, params, state, xs, None, precision, backend="tpu")
+    assert not why_not_pallas(Problem(cell, params, state, xs, precision=precision), "tpu")
 
     def unroll(params, state, xs, valid):
-        return unroll_pallas(cell, params, state, xs, None, valid, False, precision, backend="tpu")
+        return unroll_pallas(Problem(cell, params, state, xs, None, valid, False, precision), backend="tpu")
 
     program = compile_gradients(unroll, (params, state, xs, valid), sharding)
     assert program.count('custom_call_target="tpu_custom_call"') == 2, "one kernel forwards, one back"
@@ -72,8 +71,9 @@ def test_both_directions_compile(sharding):
     both = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape), a.dtype), (params, state, xs))
 
     def unroll(params, state, xs, valid):
-        run = functools.partial(unroll_pallas, cell, noise=None, valid=valid, reverse=False, backend="tpu")
-        return jax.vmap(run)(params, state, xs)
+        return jax.vmap(lambda *args: unroll_pallas(Problem(cell, *args, valid=valid), backend="tpu"))(
+            params, state, xs
+        )
 
     program = compile_gradients(unroll, (*both, valid), sharding)
     assert program.count('custom_call_target="tpu_custom_call"') == 2

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from rnn_jax.base import Array, Params, State
 from rnn_jax.cells.equations import Dense, apply_equations, multiply
 from rnn_jax.implementations.fused import Plan, X
+from rnn_jax.lengths import hold
 
 
 class Weights(NamedTuple):
@@ -230,7 +231,7 @@ run.defvjp(_forward, _backward)
 def _take_step(
     recurrence: Recurrence, zs: list[Array], others: list[Array], state: State, valid: Array | None
 ) -> tuple[State, Array]:
-    """One step, with z in place of its products; it leaves the state as it is where it is not valid."""
+    """Takes one step, with z in place of its products."""
     plan, rest = recurrence.plan, iter(zs)
     leaves: list[Any] = [None] * plan.tree.num_leaves  # Matrices and biases, which only products use.
     for n, other in zip(plan.others, others, strict=True):
@@ -238,10 +239,7 @@ def _take_step(
     params: Any = jax.tree.unflatten(plan.tree, leaves)
     dense = Dense(lambda asked: tuple(itertools.islice(rest, asked.parts)))
     x: Any = None
-    new_state, y = apply_equations(plan.cell, params, state, x, dense, None)
-    if valid is None:
-        return new_state, y
-    return jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_state, state), jnp.where(valid, y, 0)
+    return hold(valid, state, apply_equations(plan.cell, params, state, x, dense, None))
 
 
 def store(ref: Any, value: Array) -> None:

@@ -1,0 +1,50 @@
+"""`Problem`, the input of every implementation of `unroll`, and `Implementation`, one way to solve it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rnn_jax.base import Array, Cell, Params, State
+from rnn_jax.cells.equations import Precision
+
+
+class Problem(NamedTuple):
+    """One call of `unroll`, with its arguments checked.
+
+    Attributes:
+      cell: the cell.
+      params: its parameters.
+      state: the state before the first step, arrays [B, ...].
+      xs: the inputs, [T, B, D]; finite where not valid.
+      noise: arrays [T, B, ...], see `Cell`; None for none.
+      valid: bool [T, B]; None if all steps are valid.
+      reverse: True to start from the last step.
+      precision: of the products, see `multiply`.
+    """
+
+    cell: Cell
+    params: Params
+    state: State
+    xs: Array
+    noise: Any = None
+    valid: Array | None = None
+    reverse: bool = False
+    precision: Precision = None
+
+
+class Implementation(NamedTuple):
+    """One way to solve a `Problem`. All of them compute the same function.
+
+    Attributes:
+      name: the name that `unroll` takes and `explain` prints.
+      why_not: (problem, platform) -> a noun phrase for the missing requirement; empty if it can solve the problem on
+        the platform. It may look at shapes and dtypes only.
+      run: problem -> (final state, ys [T, B, H]).
+      portable: True if it runs on every platform.
+      joins_directions: True if `vmap` over the two directions of a bidirectional layer is faster than two calls.
+    """
+
+    name: str
+    why_not: Callable[[Problem, str], str]
+    run: Callable[[Problem], tuple[State, Array]]
+    portable: bool = True
+    joins_directions: bool = False

@@ -1,0 +1,32 @@
+"""The reference implementation: one `lax.scan` over the cell's steps, for any cell and every transform of JAX."""
+
+import functools
+from typing import Any
+
+from jax import lax
+
+from rnn_jax.base import Array, State, take_step
+from rnn_jax.cells.equations import Dense, DenseCall, apply_equations
+from rnn_jax.implementations.problem import Problem
+from rnn_jax.lengths import hold
+
+
+def unroll_scan(problem: Problem) -> tuple[State, Array]:
+    """Solves a problem with one `lax.scan`."""
+    cell, params, precision = problem.cell, problem.params, problem.precision
+    dense = Dense(functools.partial(DenseCall.plain, precision=precision))
+
+    def step(state: State, inputs: tuple[Array, Any, Array | None]) -> tuple[State, Array]:
+        x, noise, valid = inputs
+        if precision is None:
+            stepped = take_step(cell, params, state, x, noise)
+        else:
+            stepped = apply_equations(cell, params, state, x, dense, noise)
+        return hold(valid, state, stepped)
+
+    return lax.scan(step, problem.state, (problem.xs, problem.noise, problem.valid), reverse=problem.reverse)
+
+
+def why_not_scan(problem: Problem, platform: str) -> str:
+    """Returns an empty string: any cell has a step."""
+    return ""
