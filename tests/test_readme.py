@@ -1,30 +1,21 @@
-"""The README's Python runs as it stands."""
+"""The README is short; tests/test_docs_pages.py runs its examples."""
 
-import re
 from pathlib import Path
 
-import numpy as np
-from helpers import run_train
+from test_docs_pages import run_examples
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
-def test_the_examples_run(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 3
+def test_it_is_read_in_minutes():
+    assert len(README.read_text().splitlines()) < 150
+
+
+def test_its_tour_gives_the_shapes_that_it_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_train(None, "--dataset=digits", "--recipe=tutorial", "--steps=1", "--output-dir=runs/my-run")
-    names = {"images": np.zeros((5, 8, 8), np.uint8)}
-    exec(blocks[0], names)
-    assert names["probabilities"].shape == (5, 10)
-    names = {}
-    exec(blocks[1], names)
+    names, missing = run_examples(README)
+    assert not missing
+    assert names["state"].h.shape == names["state"].c.shape == (32, 128)
+    assert names["y"].shape == (32, 128)
     assert names["ys"].shape == (28, 32, 64)
-    exec(blocks[2], names)
-    assert names["ys"].shape == (28, 32, 32)
-    assert not names["ys"][20:].any()
-
-
-def test_what_it_links_to_exists():
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+    assert not names["short_ys"][20:].any()

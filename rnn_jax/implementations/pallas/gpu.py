@@ -3,6 +3,9 @@
 Triton's arrays have sizes that are powers of two, and its products need at least 16 of everything. The weights stay in
 the shared memory of the program's multiprocessor; of what does not fit there, each step reads gate after gate from the
 second-level cache.
+
+JAX deprecates Pallas's Triton backend since 0.11 and warns when a kernel is lowered. Once it is gone, this module fails
+to import, and `why_not_pallas` says so.
 """
 
 import functools

@@ -1,0 +1,113 @@
+"""The README and every page of docs/: their Python runs, their commands parse, their links and paths lead somewhere."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import run_train
+
+from rnn_jax.__main__ import _parser
+from rnn_jax.app.config import Config, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+every_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder that the pages speak of; what needs no training is there."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_examples(page: Path) -> tuple[dict, list[str]]:
+    """Runs a page's Python from top to bottom.
+
+    A block whose first line is `# needs: PACKAGE` is passed over where that package is not installed.
+
+    Returns:
+      The names that the page has defined, and the packages that are missing.
+    """
+    sources = blocks(page, "python")
+    if any("load_run(" in source for source in sources):
+        run_train(None, "--dataset=digits", "--recipe=tutorial", "--steps=1", "--output-dir=runs/my-run")
+    names, missing = {"__name__": page.stem}, []
+    for source in sources:
+        needs = re.match(r"# needs: (\S+)", source)
+        if needs and importlib.util.find_spec(needs[1]) is None:
+            missing.append(needs[1])
+        else:
+            exec(compile(source, str(page), "exec"), names)
+    return names, missing
+
+
+@every_page
+def test_its_python_runs_as_it_stands(page, folder):
+    _, missing = run_examples(page)
+    if missing:
+        pytest.skip(f"the rest ran; not installed: {', '.join(missing)}")
+
+
+def test_a_trained_run_predicts(folder):
+    names, _ = run_examples(ROOT / "docs" / "command.md")
+    assert names["probabilities"].shape == (len(names["images"]), 10)
+    np.testing.assert_allclose(names["probabilities"].sum(1), 1, rtol=1e-5)
+
+
+def test_a_cell_of_one_s_own_is_a_full_member(folder):
+    names, _ = run_examples(ROOT / "docs" / "library.md")
+    assert names["mgu_ys"].shape == (28, 32, 32)
+    assert not names["mgu_ys"][20:].any()
+
+
+@every_page
+def test_its_commands_parse(page, folder):
+    (folder / "runs" / "my-run").mkdir(parents=True)
+    (folder / "runs" / "my-run" / "config.json").write_text(Config().to_json())
+    # A command ends with its line, the closing backtick of inline code, or a comment.
+    for program, line in re.findall(r"\bpython (train\.py|-m rnn_jax)\b([^\n`]*)", page.read_text()):
+        arguments = shlex.split(line, comments=True)
+        if program == "train.py" and arguments != ["--help"]:
+            assert isinstance(parse(arguments), Config)
+        elif program == "-m rnn_jax" and arguments:
+            assert _parser().parse_args(arguments).run == Path(arguments[1])
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@every_page
+def test_what_it_links_to_exists(page):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+@every_page
+def test_the_files_that_it_names_exist(page):
+    names = re.findall(r"`((?:rnn_jax|benchmarks|docs|notebooks|tests)/[\w./-]*)`", page.read_text())
+    assert all((ROOT / name).exists() for name in names), names
+
+
+@every_page
+def test_it_is_reached_from_the_readme(page):
+    reached, more = set(), {ROOT / "README.md"}
+    while more:
+        here = more.pop()
+        reached.add(here)
+        links = re.findall(r"\]\((?!https?:)([^)#]+\.md)", here.read_text())
+        more |= {(here.parent / link).resolve() for link in links} - reached
+    assert page in reached
