@@ -38,12 +38,19 @@ def build(folder: Path) -> None:
     modules = {module.name for module in pkgutil.walk_packages(rnn_jax.__path__, "rnn_jax.")}
     pdoc.render.configure(docformat="google", template_directory=HERE / "pdoc")
     inspect.formatannotation = pdoc.doc.formatannotation = short_annotation  # type: ignore
+    for name in rnn_jax.__all__:  # pdoc does not ask a module for names that it has on demand.
+        vars(rnn_jax)[name] = getattr(rnn_jax, name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Not a fault: the sources lie in the working folder, and the library may be installed elsewhere.
         warnings.filterwarnings("ignore", message="'rnn_jax.*may refer to either the installed Python module")
-        modules -= set(pdoc.extract.walk_specs(["rnn_jax"]))  # those that `rnn_jax` itself brings along
-        pdoc.pdoc("rnn_jax", *sorted(modules), output_directory=folder)
+        # pdoc adds the public modules of a package by itself, and warns of a module that it is given as well.
+        specs, covered = [], set()
+        for name in ["rnn_jax", *sorted(modules)]:
+            if name not in covered:
+                specs.append(name)
+                covered |= set(pdoc.extract.walk_specs([name]))
+        pdoc.pdoc(*specs, output_directory=folder)
 
 
 if __name__ == "__main__":
