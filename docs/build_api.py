@@ -39,7 +39,7 @@ def build(folder: Path) -> None:
     pdoc.render.configure(docformat="google", template_directory=HERE / "pdoc")
     inspect.formatannotation = pdoc.doc.formatannotation = short_annotation  # type: ignore
     for name in rnn_jax.__all__:  # pdoc does not ask a module for names that it has on demand.
-        vars(rnn_jax)[name] = getattr(rnn_jax, name)
+        setattr(rnn_jax, name, getattr(rnn_jax, name))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         # Not a fault: the sources lie in the working folder, and the library may be installed elsewhere.
