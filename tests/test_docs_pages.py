@@ -1,16 +1,19 @@
 """The README and every page of docs/: their Python runs, their commands parse, their links and paths lead somewhere."""
 
+import functools
 import importlib.util
 import re
 import shlex
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from helpers import run_train
 
 from rnn_jax.__main__ import _parser
-from rnn_jax.app.config import Config, parse
+from rnn_jax.app.command import parse
+from rnn_jax.app.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,28 +27,34 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+def python_blocks(page: Path) -> list[str]:
+    """The Python of a page, each block on the lines that it has there, for tracebacks to name them."""
+    text = page.read_text()
+    matches = re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return ["\n" * text.count("\n", 0, match.start(1)) + match[1] for match in matches]
 
 
+@functools.cache
 def run_examples(page: Path) -> tuple[dict, list[str]]:
-    """Runs a page's Python from top to bottom.
+    """Runs a page's Python from top to bottom, in the working folder.
 
     A block whose first line is `# needs: PACKAGE` is passed over where that package is not installed.
 
     Returns:
       The names that the page has defined, and the packages that are missing.
     """
-    sources = blocks(page, "python")
+    sources = python_blocks(page)
     if any("load_run(" in source for source in sources):
-        run_train(None, "--dataset=digits", "--recipe=tutorial", "--steps=1", "--output-dir=runs/my-run")
+        options = "--dataset=digits", "--recipe=tutorial", "--steps=1", "--no-pictures"
+        run_train(None, *options, "--output-dir=runs/my-run")
     names, missing = {"__name__": page.stem}, []
     for source in sources:
-        needs = re.match(r"# needs: (\S+)", source)
+        needs = re.match(r"# needs: (\S+)", source.lstrip())
         if needs and importlib.util.find_spec(needs[1]) is None:
             missing.append(needs[1])
         else:
-            exec(compile(source, str(page), "exec"), names)
+            with jax.numpy_dtype_promotion("standard"):  # as users have it; some optimizers need it
+                exec(compile(source, str(page), "exec"), names)
     return names, missing
 
 

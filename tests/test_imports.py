@@ -91,7 +91,7 @@ def test_types_are_marked_in_the_sources_and_in_the_wheel():
 
 
 def test_the_command_trains_where_nothing_of_unix_is_there(tmp_path):
-    options = "--dataset=digits", "--recipe=tutorial", "--steps=1", "--hidden-size=4"
+    options = "--dataset=digits", "--recipe=tutorial", "--steps=1", "--hidden-size=4", "--no-pictures"
     process = python(AS_ON_WINDOWS, *options, f"--output-dir={tmp_path / 'run'}")
     assert (process.returncode, process.stderr) == (0, "")
     assert "Testing Accuracy: " in process.stdout
