@@ -1,4 +1,4 @@
-"""Labelled images: MNIST and its siblings, and a small set that needs no network."""
+"""Labelled images: MNIST, its siblings, and a small set that needs no network."""
 
 from rnn_jax.data.dataset import DataError, DataInfo, Dataset
 from rnn_jax.data.examples import Examples

@@ -1,18 +1,23 @@
-"""From the name of a data set to the data, from wherever they can be had."""
+"""The one table of named data sets, and the loading of one by its name."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+from rnn_jax.data.dataset import DataError, Dataset, DownloadError
+from rnn_jax.data.digits import load_digits
+from rnn_jax.data.mnist.archives import PUBLICATIONS
+from rnn_jax.data.mnist.family import FAMILY, FILES
+from rnn_jax.data.mnist.load import load_member
 
-from rnn_jax.data.dataset import DataError, Dataset, DownloadError, make_dataset, make_split
-from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS, read_archives
-from rnn_jax.data.mnist.download import download
-from rnn_jax.data.mnist.prepared import find_prepared, read_prepared
-
-NAMES = ("auto", *PUBLICATIONS, "digits")
+# A loader takes the folder of data sets and a function that is told of downloads.
+LOADERS: dict[str, Callable[[Path, Callable[[str], None]], Dataset]] = {
+    **{name: functools.partial(load_member, name) for name in FAMILY},
+    "digits": lambda data_dir, notify: load_digits(),
+}
+NAMES = ("auto", *LOADERS)
 
 
 def _print_to_stderr(message: str) -> None:
@@ -27,77 +32,34 @@ def load_dataset(
 ) -> Dataset:
     """Loads a data set into memory.
 
-    MNIST and its siblings are looked for in `data_dir`: as the four published IDX files, in
-    `data_dir/<name>` or in `data_dir` itself; then as a folder prepared by tensorflow-datasets; at
-    last they are downloaded to there. Whatever they are read from, the arrays are the same.
+    MNIST and its siblings are looked for in `data_dir`, see `rnn_jax.data.mnist.load`, then downloaded if their
+    publisher offers that. The arrays are the same from every source.
 
     Args:
-        name: "mnist", "fashion_mnist" or "kmnist": this data set or an error. "digits":
-            scikit-learn's 1,797 embedded digits of 8x8 pixels, a third of them for testing.
-            "auto": MNIST; digits, after a warning, if it is neither there nor downloadable.
-        data_dir: The folder of data sets; None is that of tensorflow-datasets, $TFDS_DATA_DIR or
-            `~/tensorflow_datasets`. It is created when something has been downloaded.
-        notify: Is told, in words for the user, of downloads and of the warning above.
-
-    Returns:
-        The data set.
+      name: a key of `LOADERS`, or "auto": MNIST, or digits with a warning if MNIST is neither in `data_dir` nor
+        downloadable.
+      data_dir: the folder of data sets; None is that of tensorflow-datasets, $TFDS_DATA_DIR or
+        `~/tensorflow_datasets`. A download creates it.
+      notify: is called with a message for the user before a download, and with the warning above.
 
     Raises:
-        DataError: If the name is unknown, the data are damaged or not those asked for, `data_dir`
-            cannot be used, or the data cannot be had at all.
+      DataError: if the name is unknown, the data are damaged or of another data set, `data_dir` cannot be used, or
+        the data are nowhere to be found.
     """
     if name not in NAMES:
         raise DataError(f"there is no data set {name!r}: choose one of {', '.join(NAMES)}")
-    if name == "digits":
-        return _load_digits()
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = Path(os.path.realpath(os.path.expanduser(data_dir)))
     wanted = "mnist" if name == "auto" else name
     try:
-        return _load_local(wanted, folder) or _load_published(wanted, folder, notify)
+        return LOADERS[wanted](folder, notify)
     except DownloadError as error:
         if name != "auto":
             raise DataError(f"{wanted} is not in {folder}, and {error}") from error
         notify(_fallback_warning(folder, error))
-        return _load_digits()
+        return load_digits()
     except OSError as error:
         raise DataError(f"cannot read {error.filename or folder}: {error.strerror or error}") from error
-
-
-def _load_local(name: str, data_dir: Path) -> Dataset | None:
-    for folder in (data_dir / name, data_dir):
-        if splits := read_archives(name, folder):
-            return make_dataset(name, *splits, source=f"IDX archives in {folder}")
-    for folder in (data_dir / "mnist_family" / name, data_dir / name, data_dir):
-        if prepared := find_prepared(folder):
-            return _load_prepared(name, prepared)
-    return None
-
-
-def _load_published(name: str, data_dir: Path, notify: Callable[[str], None]) -> Dataset:
-    return _load_prepared(name, download(name, data_dir, notify=notify))
-
-
-def _load_prepared(name: str, folder: Path) -> Dataset:
-    return make_dataset(name, *read_prepared(name, folder), source=f"tfds folder {folder}")
-
-
-def _load_digits() -> Dataset:
-    """scikit-learn's digits, divided once and for all: 1,198 for training, 599 for testing."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
-    images = pixels.astype(np.uint8).reshape(-1, 8, 8)
-    training, test = train_test_split(np.arange(len(labels)), test_size=599, stratify=labels, random_state=0)
-    source = "scikit-learn's embedded digits"
-    return make_dataset(
-        "digits",
-        make_split(images[training], labels[training], source),
-        make_split(images[test], labels[test], source),
-        source=source,
-        max_pixel=16,
-    )
 
 
 def _fallback_warning(data_dir: Path, reason: DownloadError) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from synthetic import QuietHandler
 
-from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS, Archive, Publication
+from rnn_jax.data.mnist.archives import PUBLICATIONS, Archive, Publication
+from rnn_jax.data.mnist.family import FILES
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_jax.data.mnist.archives import FILES
+from rnn_jax.data.mnist.family import FILES
 
 
 class Arrays(NamedTuple):

@@ -8,7 +8,8 @@ from synthetic import idx_bytes, make_arrays, write_archives
 
 from rnn_jax.data import DataError, load_dataset
 from rnn_jax.data.dataset import make_split
-from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS, read_archives
+from rnn_jax.data.mnist.archives import PUBLICATIONS, read_archives
+from rnn_jax.data.mnist.family import FILES
 
 ORIGINAL_PUBLICATIONS = dict(PUBLICATIONS)
 
@@ -79,7 +80,7 @@ def test_archives_that_do_not_fit_together(tmp_path, change, reason):
 def test_labels_may_not_be_negative():
     images, labels, *_ = make_arrays()
     with pytest.raises(DataError, match="these go from -1 to"):
-        make_split(images, np.full(len(labels), -1), "somewhere")
+        make_split(images, np.full(len(labels), -1), "somewhere", num_classes=10)
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])

@@ -9,7 +9,7 @@ import pytest
 from synthetic import contents, make_arrays, write_archives
 
 from rnn_jax.data import DataError, load_dataset
-from rnn_jax.data.mnist.archives import FILES
+from rnn_jax.data.mnist.family import FILES
 
 
 def test_validation_is_the_first_twelfth_of_training(tmp_path):

@@ -1,7 +1,7 @@
 """A builder of MNIST and its siblings for tensorflow-datasets (tfds).
 
-tfds has builders of its own for these data sets, but they need TensorFlow; this one does not.
-Importing this module imports tfds, which takes a second.
+tfds has builders of its own for these data sets, but they need TensorFlow; this one does not. Importing this module
+imports tfds, which takes a second.
 """
 
 import contextlib
@@ -19,15 +19,16 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from tensorflow_datasets.core.units import Size
 
 from rnn_jax.data.dataset import DownloadError
-from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS
+from rnn_jax.data.mnist.archives import PUBLICATIONS
+from rnn_jax.data.mnist.family import FILES
 from rnn_jax.data.mnist.idx import read_idx
 
 
 class MnistFamily(tfds.core.GeneratorBasedBuilder):
-    """MNIST and its siblings, in their published order; each is one configuration.
+    """MNIST and its siblings, in their published order, one configuration each.
 
-    The folder, `<data_dir>/mnist_family/<name>/<version>`, is apart from `<data_dir>/mnist` and so
-    on, which belong to tfds's own builders: neither ever takes the other's files for its own.
+    They are prepared in `<data_dir>/mnist_family/<name>/<version>`, apart from the folders of tfds's own builders such
+    as `<data_dir>/mnist`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -37,10 +38,10 @@ class MnistFamily(tfds.core.GeneratorBasedBuilder):
         """Makes the builder.
 
         Args:
-            config: The name of the data set, a key of PUBLICATIONS.
-            url: The folder that the archives are downloaded from, ending in a slash; None is the
-                publisher's. Wherever they come from, they must be the published archives.
-            **kwargs: `data_dir` and `version`, as for every tfds builder.
+          config: the name of the data set, a key of `PUBLICATIONS`.
+          url: the folder to download the archives from, ending in a slash; None is the publisher's. The archives are
+            checked against the published digests in either case.
+          **kwargs: `data_dir` and `version`, as for every tfds builder.
         """
         super().__init__(config=config, **kwargs)
         self._publication = PUBLICATIONS[config]
@@ -48,7 +49,7 @@ class MnistFamily(tfds.core.GeneratorBasedBuilder):
 
     @property
     def url_infos(self) -> dict[str, UrlInfo]:
-        """The size and checksum that tfds demands of each download."""
+        """The size and checksum of each download, which tfds verifies."""
         return {
             self._url + file: UrlInfo(size=Size(archive.size), checksum=archive.sha256, filename=file)
             for file, archive in zip(FILES, self._publication.archives, strict=True)
@@ -60,7 +61,7 @@ class MnistFamily(tfds.core.GeneratorBasedBuilder):
             description="The published images and labels, unchanged.",
             features=tfds.features.FeaturesDict(
                 {
-                    # Encoded as bytes: by default, every pixel is an integer of its own to parse.
+                    # Encoded as bytes: the default encodes every pixel as an integer, which is slow to parse.
                     "image": tfds.features.Tensor(
                         shape=(28, 28), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
                     ),
@@ -72,7 +73,7 @@ class MnistFamily(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        # One after another: when one fails, no other is still being written.
+        # One after another, so that no download is still being written when another fails.
         paths = [Path(dl_manager.download(self._url + file)) for file in FILES]
         return {
             "train": self._generate_examples(paths[0], paths[1]),
@@ -89,21 +90,21 @@ def prepare(name: str, data_dir: Path, url: str) -> Path:
     """Downloads, verifies and prepares a data set, with progress bars if stderr is a terminal.
 
     Args:
-        name: A key of PUBLICATIONS.
-        data_dir: Where to; the archives stay in `data_dir/downloads`.
-        url: The folder that the archives are downloaded from, ending in a slash.
+      name: a key of `PUBLICATIONS`.
+      data_dir: the folder to prepare in; the archives stay in `data_dir/downloads`.
+      url: the folder to download the archives from, ending in a slash.
 
     Returns:
-        The prepared folder, `data_dir/mnist_family/<name>/<version>`.
+      The prepared folder, `data_dir/mnist_family/<name>/<version>`.
 
     Raises:
-        DownloadError: If the archives cannot be had, or are not the published ones.
-        OSError: If `data_dir` cannot be written to.
+      DownloadError: if the archives cannot be downloaded, or are not the published ones.
+      OSError: if `data_dir` cannot be written to.
     """
     builder = MnistFamily(data_dir=data_dir, config=name, url=url)
     config = tfds.download.DownloadConfig(try_download_gcs=False, force_checksums_validation=True)
     try:
-        # What tfds prints is meant for those who prepare by hand, its progress bars for terminals.
+        # tfds prints advice for interactive use, and its progress bars need a terminal.
         progress = sys.stderr if sys.stderr.isatty() else io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(progress):
             builder.download_and_prepare(file_format="array_record", download_config=config)

@@ -1,4 +1,4 @@
-"""Gets a data set from its publisher, entirely or not at all."""
+"""Downloads a data set from its publisher, entirely or not at all."""
 
 import os
 import queue
@@ -8,27 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rnn_jax.data.dataset import DataError, DownloadError
-from rnn_jax.data.mnist.archives import FILES, PUBLICATIONS
+from rnn_jax.data.mnist.archives import PUBLICATIONS
+from rnn_jax.data.mnist.family import FILES
 
 
 def download(name: str, data_dir: Path, *, notify: Callable[[str], None], url: str | None = None) -> Path:
-    """Downloads a data set and prepares it under `data_dir`, or leaves everything as it was.
+    """Downloads a data set and prepares it under `data_dir`, or leaves everything unchanged.
 
-    All work is done in a temporary folder beside the destination, so that what appears there is
-    complete; the downloaded archives, of no use after that, go with the temporary folder.
+    All work is done in a temporary folder beside the destination, so the destination appears complete. The
+    downloaded archives are removed with the temporary folder.
 
     Args:
-        name: A key of PUBLICATIONS.
-        data_dir: The folder of data sets, an absolute path; created if it does not exist.
-        notify: Is told, before it starts, how much is downloaded from where to where.
-        url: The folder to download from, ending in a slash; None is the publisher's.
+      name: a key of `PUBLICATIONS`.
+      data_dir: the folder of data sets, an absolute path; created if it does not exist.
+      notify: is called with the size, the source and the destination before the download starts.
+      url: the folder to download from, ending in a slash; None is the publisher's.
 
     Returns:
-        The prepared folder, for `rnn_jax.data.mnist.prepared.read_prepared`.
+      The prepared folder, for `rnn_jax.data.mnist.prepared.read_prepared`.
 
     Raises:
-        DownloadError: If the publisher cannot be reached, or sends something else.
-        DataError: If `data_dir` cannot be written to.
+      DownloadError: if the publisher cannot be reached, or sends something else.
+      DataError: if `data_dir` cannot be written to.
     """
     url = url or PUBLICATIONS[name].url
     existing = next(folder for folder in (data_dir, *data_dir.parents) if folder.exists())
@@ -37,7 +38,7 @@ def download(name: str, data_dir: Path, *, notify: Callable[[str], None], url: s
             _probe(url + FILES[0])
             size = sum(archive.size for archive in PUBLICATIONS[name].archives)
             notify(f"Downloading {name} ({size / 1e6:.1f} MB) from {url} to {data_dir}")
-            # Only now, because it imports tensorflow-datasets, which takes a second.
+            # Imported here because it imports tensorflow-datasets, which takes a second.
             from rnn_jax.data.mnist.builder import prepare
 
             prepared = prepare(name, Path(workspace), url)
@@ -53,17 +54,16 @@ def _move(prepared: Path, destination: Path) -> Path:
     try:
         os.rename(prepared, destination)
     except OSError:
-        # Another process may have prepared the same in the meantime: as good as ours.
+        # Another process may have prepared the same data in the meantime.
         if not destination.exists():
             raise
     return destination
 
 
 def _probe(url: str, *, seconds: float = 8.0) -> None:
-    """Raises DownloadError unless the server offers the file within so many seconds.
+    """Raises `DownloadError` unless the server offers the file within `seconds`.
 
-    tensorflow-datasets tries ten times, with growing pauses, before it gives up: without a network
-    that is minutes.
+    Without a network, tensorflow-datasets would retry for minutes: ten times, with growing pauses.
     """
     import requests
 
@@ -77,8 +77,8 @@ def _probe(url: str, *, seconds: float = 8.0) -> None:
         except requests.RequestException as error:
             outcome.put(error)
 
-    # In a thread, because `timeout` does not count the resolution of the name, and counts each of
-    # a server's addresses anew; a daemon, so that it cannot hold up the end of the program.
+    # In a thread, because `timeout` excludes the resolution of the name and starts anew for each address of a
+    # server. A daemon thread does not delay the end of the program.
     threading.Thread(target=ask, daemon=True).start()
     try:
         error = outcome.get(timeout=seconds)
@@ -89,7 +89,7 @@ def _probe(url: str, *, seconds: float = 8.0) -> None:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The innermost exception, which says in a few words what happened."""
+    """Returns the innermost exception, whose message is the shortest."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return error

@@ -3,7 +3,7 @@
 A file is, all integers big-endian:
 
     2 bytes   zero
-    1 byte    type of the elements: 0x08 is unsigned byte, the only one used by these data sets
+    1 byte    type of the elements: 0x08 is an unsigned byte, 0x0C a signed 32-bit integer (QMNIST's labels)
     1 byte    number of dimensions, n
     4n bytes  size of each dimension
     the rest  the elements, last dimension fastest
@@ -24,26 +24,24 @@ import numpy as np
 from rnn_jax.data.dataset import DataError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_UNSIGNED_BYTE = 0x08
+_DTYPES = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Reads one IDX file of unsigned bytes, compressed with gzip or not.
+    """Reads one IDX file, compressed with gzip or not.
 
-    One that is not compressed is mapped into memory: it may be larger than the machine's.
-
-    Whether it is compressed is seen from its content: a browser may have unpacked it and kept
-    the name.
+    An uncompressed file is mapped into memory, so it may be larger than the memory. The content decides whether it is
+    compressed: a browser may have unpacked it and kept the name.
 
     Args:
-        path: The file.
+      path: the file.
 
     Returns:
-        uint8, with the file's dimensions; read-only.
+      uint8 or int32, with the file's dimensions; read-only if uint8.
 
     Raises:
-        DataError: If the file is truncated, corrupt, or not of this format.
-        OSError: If the file cannot be read at all.
+      DataError: if the file is truncated, corrupt, or not of this format.
+      OSError: if the file cannot be read.
     """
     with Path(path).open("rb") as file:
         compressed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -59,17 +57,19 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 
 def _parse(data: bytes | mmap.mmap) -> np.ndarray:
-    """Reads IDX data; raises ValueError with the reason if it is not sound."""
+    """Reads IDX data; raises `ValueError` with the reason if it is not sound."""
     if len(data) < 4 or data[:2] != b"\0\0":
         raise ValueError("it does not start as one")
-    dtype, ndim = data[2], data[3]
-    if dtype != _UNSIGNED_BYTE:
-        raise ValueError(f"its elements have type 0x{dtype:02x}, only unsigned bytes are read")
-    start = 4 + 4 * ndim
+    code, ndim = data[2], data[3]
+    if code not in _DTYPES:
+        raise ValueError(f"its elements have type 0x{code:02x}, only unsigned bytes and 32-bit integers are read")
+    dtype, start = _DTYPES[code], 4 + 4 * ndim
     if ndim == 0 or len(data) < start:
         raise ValueError("its header is incomplete")
     shape = struct.unpack(f">{ndim}I", data[4:start])
     # Python's integers do not overflow, so absurd sizes in a damaged header fail here.
-    if len(data) - start != math.prod(shape):
-        raise ValueError(f"{len(data) - start} bytes follow its header, shape {shape} needs {math.prod(shape)}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    needed = dtype.itemsize * math.prod(shape)
+    if len(data) - start != needed:
+        raise ValueError(f"{len(data) - start} bytes follow its header, shape {shape} needs {needed}")
+    elements = np.frombuffer(data, dtype, offset=start).reshape(shape)
+    return elements.astype(dtype.newbyteorder("="), copy=False)

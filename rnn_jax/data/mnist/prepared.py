@@ -1,9 +1,9 @@
 """Reads folders that tensorflow-datasets (tfds) has prepared, without TensorFlow.
 
-Two kinds are understood: those of `rnn_jax.data.mnist.builder`, and those that tfds's own builders of the
-same data sets leave behind, for instance after `tfds.load("mnist")`, whose images are PNG files.
+It reads the folders of `rnn_jax.data.mnist.builder` and those of tfds's own builders of the same data sets, for
+instance after `tfds.load("mnist")`, whose images are PNG files.
 
-Examples are parsed here in bulk, because going through a data source costs 0.2 ms for each.
+Examples are parsed in bulk, because a data source takes 0.2 ms for each.
 """
 
 import re
@@ -15,19 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.data.dataset import DataError, make_split
+from rnn_jax.data.dataset import DataError
 from rnn_jax.data.examples import Examples
 from rnn_jax.data.mnist.archives import list_folder
+from rnn_jax.data.mnist.family import make_member_split
 
 
 def find_prepared(folder: Path) -> Path | None:
-    """The folder itself if it is a prepared one, else the newest version prepared in it, if there is one.
+    """Returns the folder itself if it is a prepared one, else the newest version prepared in it, else None.
 
     Args:
-        folder: tfds's folder of a data set or of its configuration, such as `<data_dir>/mnist`, or of a version.
+      folder: tfds's folder of a data set or of its configuration, such as `<data_dir>/mnist`, or of a version.
 
     Raises:
-        OSError: If the folder cannot be read.
+      OSError: if the folder cannot be read.
     """
     if _is_prepared(folder):
         return folder
@@ -50,40 +51,39 @@ def read_prepared(name: str, folder: Path) -> tuple[Examples, Examples]:
     """Reads a prepared version of MNIST or of a sibling, in the published order of the images.
 
     Args:
-        name: Which of them is asked for.
-        folder: A folder from `find_prepared`.
+      name: a key of `FAMILY`.
+      folder: a folder from `find_prepared`.
 
     Returns:
-        The published training and test images.
+      The published training and test images.
 
     Raises:
-        DataError: If the folder is damaged, or holds something else.
+      DataError: if the folder is damaged, or holds another data set.
     """
     import tensorflow_datasets as tfds
 
     try:
         info = tfds.builder_from_directory(folder).info
         found = info.config_name or info.name
-        splits = _read_split(info, "train"), _read_split(info, "test")
-    except (ImportError, PermissionError):
-        raise  # The folder itself may be in order.
-    # Damage shows as whatever JSON, protobuf, Pillow, array_record and tfds raise, with no common
-    # base class.
+        if found != name:
+            raise DataError(f"{folder} holds {found}, not {name}: ask for {found}")
+        return _read_split(name, info, "train"), _read_split(name, info, "test")
+    # A missing library or permission does not mean that the folder is damaged.
+    except (DataError, ImportError, PermissionError):
+        raise
+    # JSON, protobuf, Pillow, array_record and tfds raise errors of many classes for a damaged folder.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot read the prepared folder {folder}: {reason}; delete it to prepare it anew") from error
-    if found != name:
-        raise DataError(f"{folder} holds {found}, not {name}: ask for {found}")
-    return splits
 
 
-def _read_split(info: Any, name: str) -> Examples:
-    """Reads the split called `name` of a tfds.core.DatasetInfo."""
+def _read_split(name: str, info: Any, part: str) -> Examples:
+    """Reads the split called `part` of the data set called `name` from its tfds.core.DatasetInfo."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.proto import tf_example_pb2
 
     example_pb2: Any = tf_example_pb2  # Its messages are made at run time, unseen by type checkers.
-    split, features = info.splits[name], info.features
+    split, features = info.splits[part], info.features
     read_records = _READERS[info.file_format.value]
     examples = [
         example_pb2.Example.FromString(record).features.feature
@@ -91,7 +91,7 @@ def _read_split(info: Any, name: str) -> Examples:
         for record in read_records(Path(path))
     ]
     if len(examples) != split.num_examples:
-        raise ValueError(f"{name} has {len(examples)} images instead of {split.num_examples}")
+        raise ValueError(f"{part} has {len(examples)} images instead of {split.num_examples}")
 
     encoded = [example["image"].bytes_list.value[0] for example in examples]
     decode = _decode_png if isinstance(features["image"], tfds.features.Image) else bytes
@@ -99,17 +99,16 @@ def _read_split(info: Any, name: str) -> Examples:
     images = pixels.reshape(len(examples), *features["image"].shape[:2])
     labels = np.array([example["label"].int64_list.value[0] for example in examples])
     if not info.disable_shuffling:
-        order = _published_order(len(examples), name)
+        order = _published_order(len(examples), part)
         images, labels = images[order], labels[order]
-    return make_split(images, labels, f"split {name}")
+    return make_member_split(name, images, labels, f"{info.data_dir}, split {part}")
 
 
 def _published_order(count: int, split: str) -> np.ndarray:
-    """Where tfds's shuffling has put the images, int64 [count].
+    """Returns where tfds's shuffling has put each published image, int64 [count].
 
-    tfds writes examples in the order of a hash of their keys, salted with the split's name; the
-    keys of MNIST and its siblings are the positions in the published files. Undoing this makes
-    "the first 5,000" mean the same images whatever the data are read from.
+    tfds orders examples by a hash of their keys, salted with the split's name; the keys of MNIST and its siblings are
+    the positions in the published files. Undoing it makes "the first 5,000" the same images from every source.
     """
     from tensorflow_datasets.core.hashing import Hasher
 
@@ -137,9 +136,9 @@ def _read_array_records(path: Path) -> Iterable[bytes]:
 def _read_tf_records(path: Path) -> Iterator[bytes]:
     """Yields the records of a TFRecord file.
 
-    A record is its length (8 bytes, little-endian), a checksum of the length (4 bytes), the data,
-    and a checksum of the data (4 bytes). The checksums, CRC-32C, are left unread: Python has no
-    fast one, and PNG images carry their own.
+    A record is its length (8 bytes, little-endian), a checksum of the length (4 bytes), the data, and a checksum of
+    the data (4 bytes). The checksums, CRC-32C, are not verified: Python has no fast one, and PNG images carry
+    their own.
     """
     data = path.read_bytes()
     position = 0
