@@ -10,6 +10,8 @@ import numpy as np
 
 from rnn_jax.data.mnist.family import FILES
 
+MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "mnist"  # the published archives, where they are
+
 
 class Arrays(NamedTuple):
     """What the four archives of a data set hold, in the order of FILES."""

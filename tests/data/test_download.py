@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import QuietHandler, contents, make_arrays, write_archives
+from synthetic import MNIST, QuietHandler, contents, make_arrays, write_archives
 
 from rnn_jax.data import DataError, load_dataset
 from rnn_jax.data.dataset import DownloadError
@@ -16,8 +16,6 @@ from rnn_jax.data.mnist import builder
 from rnn_jax.data.mnist.archives import PUBLICATIONS
 from rnn_jax.data.mnist.download import _probe, download
 from rnn_jax.data.mnist.family import FILES
-
-MNIST = Path(__file__).resolve().parents[2].parent / "shared" / "mnist"
 
 
 @pytest.fixture
