@@ -23,6 +23,7 @@ from rnn_jax.app.metrics import read_metrics
 from rnn_jax.base import Array, Params, check_choice
 from rnn_jax.data import DataInfo, Examples
 from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.images import check_pixels
 from rnn_jax.tasks.task import VALIDATION, Metrics, Task, predict_examples
 from rnn_jax.training.step import evaluate, init_states
 
@@ -64,17 +65,9 @@ class Model:
         if images.ndim not in (2, 3) or images.shape[-2:] != shape:
             expected = f"[{shape[0]}, {shape[1]}]"
             raise ValueError(f"images must have the shape {expected} or [N, {expected[1:]}, not {list(images.shape)}")
-        whole = np.issubdtype(images.dtype, np.integer)
-        if not whole and not np.issubdtype(images.dtype, np.floating):
-            raise ValueError(f"images must be numbers, not {images.dtype}")
-        highest = self.data.max_pixel if whole else 1
-        if images.size and not (images.min() >= 0 and images.max() <= highest):
-            raise ValueError(
-                f"pixels must be whole numbers from 0 to {self.data.max_pixel} or fractions from 0 to 1; these are "
-                f"{images.dtype} from {images.min()} to {images.max()}"
-            )
+        white = check_pixels(images, self.data.max_pixel)
         batch = images.astype(float).reshape(-1, *shape)
-        return np.asarray(self._predict(batch, scale=highest)).reshape(*images.shape[:-2], self.data.num_classes)
+        return np.asarray(self._predict(batch, scale=white)).reshape(*images.shape[:-2], self.data.num_classes)
 
     def evaluate(self, examples: Examples) -> Metrics:
         """Computes the mean metrics of examples with targets."""

@@ -1,60 +1,237 @@
-"""Image files of any kind as the images that a classifier knows."""
+"""Reads image files of any kind as the images that a classifier was trained on."""
 
-from collections.abc import Callable
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from rnn_jax.data import DataInfo
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NPY_MAGIC = b"\x93NUMPY"
+FAINT = 0.1  # An image whose pixels differ by less, of 1, is reported as blank.
+EXIF_ORIENTATION = 0x0112
+
 
 def read_images(
     file: Path, data: DataInfo, *, invert: bool, notify: Callable[[str], None]
 ) -> tuple[list[str], np.ndarray]:
-    """Reads one picture, as PNG, or an array of many, as .npy.
+    """Reads one picture of any format that Pillow knows, or a .npy array of many images.
+
+    The content tells which of them a file is, not its name. A picture is
+
+    - turned upright as its EXIF orientation says;
+    - reduced to its first frame;
+    - put on white where it is transparent, or on black if white hides it;
+    - converted to grey;
+    - scaled to `data.image_shape` with its aspect kept: the rest is padded with the median of its border.
+
+    An array must have `data.image_shape` already. `notify` is told of every change but the conversion to grey.
 
     Args:
-      file: the file. An array is taken as it is; a picture is made grey, and scaled to the size that `data` has.
-      data: what the classifier was trained on.
-      invert: whether pictures are dark on white; the classifier wants them white on black.
-      notify: is told, in a line, of scaling and of pictures that look as if they should be inverted.
+      file: the file.
+      data: the data that the classifier was trained on.
+      invert: True for images that are dark on white; the classifier needs white on black.
+      notify: is called with one line for each change, and for images that are blank or need `invert`.
 
     Returns:
-      (a name for each image, images [N, rows, columns] for `Model.predict`).
+      (a name for each image, images [N, rows, columns]), the images in range: whole numbers from 0 to `data.max_pixel`
+      or fractions from 0 to 1.
 
     Raises:
-      ValueError: in one line, for a file that is neither, or an array that is not of images of this size.
-      OSError: if the file cannot be read.
+      ValueError: in one line that names the file, if it is neither, damaged or too large, or has pixels out of range.
+      OSError: if the file cannot be opened.
     """
-    if file.suffix == ".npy":
-        try:
-            images = np.load(file, allow_pickle=False)
-        except (EOFError, ValueError) as error:
-            raise ValueError(f"{file} is not an array: {error}") from error
-        if images.shape[-2:] != data.image_shape or images.ndim not in (2, 3):
-            rows, columns = data.image_shape
-            raise ValueError(f"{file}: expected images [N, {rows}, {columns}], got an array of shape {images.shape}")
-        images = images.reshape(-1, *data.image_shape)
-        return [f"{file}[{i}]" for i in range(len(images))], images
-    return [str(file)], _read_picture(file, data, invert, notify)[None]
+    notes: list[str] = []
+    with file.open("rb") as opened, _one_error(file, notes):
+        stream = opened if opened.seekable() else io.BytesIO(opened.read())
+        is_array = stream.read(len(NPY_MAGIC)) == NPY_MAGIC
+        stream.seek(0)
+        if is_array:
+            images = _check_shape(np.load(stream, allow_pickle=False), data.image_shape)
+            if stream.read(1):
+                notes.append("more follows its array and is not read")
+        else:
+            images = _fit(_read_picture(stream, notes), data.image_shape, notes)[None]
+        white = check_pixels(images, data.max_pixel)
+    if invert:
+        images = white - images.astype(np.int32 if white > 1 else images.dtype)
+    notes.extend(_doubts(images, white, invert))
+    for note in notes:
+        notify(f"{file}: {note}")
+    return [f"{file}[{i}]" for i in range(len(images))] if is_array else [str(file)], images
 
 
-def _read_picture(file: Path, data: DataInfo, invert: bool, notify: Callable[[str], None]) -> np.ndarray:
+def check_pixels(images: np.ndarray, max_pixel: int) -> int:
+    """Checks that pixels are whole numbers from 0 to `max_pixel`, or fractions from 0 to 1.
+
+    Returns:
+      The value of white: `max_pixel` for whole numbers, 1 for fractions.
+
+    Raises:
+      ValueError: if they are neither.
+    """
+    whole = np.issubdtype(images.dtype, np.integer)
+    if not whole and not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"images must be numbers, not {images.dtype}")
+    white = max_pixel if whole else 1
+    if images.size and not (images.min() >= 0 and images.max() <= white):
+        raise ValueError(
+            f"pixels must be whole numbers from 0 to {max_pixel} or fractions from 0 to 1; these are "
+            f"{images.dtype} from {images.min()} to {images.max()}"
+        )
+    return white
+
+
+@contextlib.contextmanager
+def _one_error(file: Path, notes: list[str]) -> Iterator[None]:
+    """Turns any error of a reader into a `ValueError` of one line that names the file, and its warnings into notes."""
     from PIL import Image, UnidentifiedImageError
 
-    try:
-        with Image.open(file) as opened:
-            sixteen_bits = opened.mode.startswith("I")
-            picture = opened.convert("F" if sixteen_bits else "L").convert("F")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{file} is neither a picture nor a .npy array") from error
-    rows, columns = data.image_shape
-    if picture.size != (columns, rows):
-        notify(f"{file}: {picture.width}x{picture.height} pixels, scaled to {columns}x{rows}")
-        picture = picture.resize((columns, rows), Image.Resampling.BOX)
-    image = np.asarray(picture) / (65535 if sixteen_bits else 255)
-    image = 1 - image if invert else image
-    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    if border.mean() > 0.5:
-        notify(f"{file}: its border is bright; digits must be white on black" + ("" if invert else ": try --invert"))
-    return image
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield
+        except ImportError:
+            raise
+        except UnidentifiedImageError as error:
+            is_named_array = file.suffix.lower() == ".npy"
+            kinds = "is not an array, nor a picture" if is_named_array else "is neither a picture nor a .npy array"
+            raise ValueError(f"{file} {kinds}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ValueError(f"{file} is too large, scale it down: {error}") from error
+        # Pillow's decoders and NumPy raise errors of many classes for a damaged file, and MemoryError for a false size.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{file} cannot be read: {reason}") from error
+    notes.extend(dict.fromkeys(" ".join(str(warning.message).split()) for warning in caught))
+
+
+def _check_shape(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    rows, columns = shape
+    if images.ndim not in (2, 3) or images.shape[-2:] != shape:
+        raise ValueError(f"expected images [N, {rows}, {columns}], got an array of shape {images.shape}")
+    images = images.reshape(-1, rows, columns)
+    return images.astype(np.float32) if images.dtype == bool else images
+
+
+def _read_picture(stream: IO[bytes], notes: list[str]) -> np.ndarray:
+    """Reads a picture as fractions, float32 [height, width]: upright, opaque and grey."""
+    from PIL import Image
+
+    with Image.open(stream) as picture:
+        frames, orientation = getattr(picture, "n_frames", 1), picture.getexif().get(EXIF_ORIENTATION)
+        picture.load()
+        if frames > 1:
+            notes.append(f"it has {frames} frames, only the first is read")
+        grey, opacity = _grey(_upright(picture, orientation, notes), notes)
+    return grey if opacity is None or opacity.min() == 1 else _make_opaque(grey, opacity, notes)
+
+
+def _upright(picture: "Image", orientation: int | None, notes: list[str]) -> "Image":
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    if orientation in turns:
+        notes.append(f"turned upright, as its EXIF orientation {orientation} says")
+    # Pillow turns a TIFF upright as it loads it, and removes the orientation.
+    remaining = picture.getexif().get(EXIF_ORIENTATION)
+    return picture.transpose(turns[remaining]) if remaining in turns else picture
+
+
+def _grey(picture: "Image", notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns (fractions of white, the opacity of each pixel or None), both float32 [height, width]."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, np.float32)
+        transparent = picture.info.get("transparency")
+        opacity = None if transparent is None else (values != transparent).astype(np.float32)
+        return values / _white(values, fractions=picture.mode == "F", notes=notes), opacity
+    opacity = None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        opacity = np.asarray(picture.getchannel("A"), np.float32) / 255
+    return np.asarray(picture.convert("L"), np.float32) / 255, opacity
+
+
+def _white(values: np.ndarray, *, fractions: bool, notes: list[str]) -> int:
+    """Returns the value of white in a picture of more than 8 bits, which its format leaves open.
+
+    It is 65535 for whole numbers and 1 for fractions, unless the values are all of bytes, or too large for fractions.
+    """
+    lowest, highest = values.min(), values.max()
+    scales = (1, 255, 65535) if fractions else (255, 65535)
+    white = next((scale for scale in scales if lowest >= 0 and highest <= scale), None)
+    if white is None:
+        raise ValueError(
+            f"its pixels go from {lowest:g} to {highest:g}, but must go from 0 to {' or '.join(map(str, scales))}"
+        )
+    if white != (1 if fractions else 65535):
+        notes.append(f"its largest pixel is {highest:g}: they are read as from 0 to {white}")
+    return white
+
+
+def _make_opaque(grey: np.ndarray, opacity: np.ndarray, notes: list[str]) -> np.ndarray:
+    on_white = grey * opacity + (1 - opacity)
+    hidden = np.ptp(on_white) < FAINT
+    notes.append(f"transparent, put on {'black' if hidden else 'white'}")
+    return grey * opacity if hidden else on_white
+
+
+def _fit(grey: np.ndarray, shape: tuple[int, int], notes: list[str]) -> np.ndarray:
+    """Scales an image to fit into `shape`, keeping its aspect, and pads the rest with the median of its border."""
+    from PIL import Image
+
+    if grey.shape == shape:
+        return grey
+    scale = max(has / fits for has, fits in zip(grey.shape, shape, strict=True))
+    height, width = (min(max(1, round(has / scale)), fits) for has, fits in zip(grey.shape, shape, strict=True))
+    note = "{1}x{0} pixels".format(*grey.shape)
+    if grey.shape != (height, width):
+        grey = np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BOX))
+        note += f", scaled to {width}x{height}"
+    if grey.shape != shape:
+        rows, columns = shape
+        canvas = np.full(shape, np.median(_border(grey[None])), grey.dtype)
+        top, left = (rows - height) // 2, (columns - width) // 2
+        canvas[top : top + height, left : left + width] = grey
+        grey = canvas
+        note += f", padded to {columns}x{rows}"
+    notes.append(note)
+    return grey.clip(0, 1)
+
+
+def _border(images: np.ndarray) -> np.ndarray:
+    """Returns the outermost pixels of all images [N, rows, columns] in one axis."""
+    edges = images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]
+    return np.concatenate([edge.ravel() for edge in edges])
+
+
+def _doubts(images: np.ndarray, white: int, invert: bool) -> Iterator[str]:
+    """Yields a line for each reason why images [N, rows, columns] are likely to be misread."""
+    if not len(images):
+        yield "it holds no images"
+        return
+    contrast = (images.max((1, 2)).astype(float) - images.min((1, 2))) / white
+    blank = np.flatnonzero(contrast < FAINT)
+    if len(images) == 1 and len(blank):
+        yield f"blank or nearly so: its pixels differ by {contrast[0]:.2g} of 1 at most"
+    elif len(blank):
+        yield f"{len(blank)} of its {len(images)} images are blank or nearly so, the first is [{blank[0]}]"
+    if _border(images).mean() > 0.5 * white:
+        yield "its border is bright; digits must be white on black" + ("" if invert else ": try --invert")
