@@ -48,10 +48,10 @@ def test_emnist_is_turned_upright_and_numbered_from_0(tmp_path, split):
     name, arrays = f"emnist_{split}", emnist_arrays(split)
     write_files(tmp_path, FAMILY[name].files, lie_down(arrays))
     data = load_dataset(name, tmp_path)
-    assert (data.name, data.num_classes, len(data.class_names)) == (name, SIZES[split], SIZES[split])
-    np.testing.assert_array_equal(data.validation.images, arrays.train_images[:2])
-    np.testing.assert_array_equal(data.test.images, arrays.test_images)
-    assert data.validation.labels.tolist() == [0, SIZES[split] - 1]
+    assert (data.info.name, data.info.num_classes, len(data.info.class_names)) == (name, SIZES[split], SIZES[split])
+    np.testing.assert_array_equal(data.validation.inputs, arrays.train_images[:2])
+    np.testing.assert_array_equal(data.test.inputs, arrays.test_images)
+    assert data.validation.targets.tolist() == [0, SIZES[split] - 1]
 
 
 def test_the_classes_of_emnist_are_those_of_its_mapping():
@@ -76,22 +76,22 @@ def test_qmnist_is_read_with_its_table_of_labels(tmp_path):
     (tmp_path / "qmnist-train-labels-idx2-int.gz").write_bytes(qmnist_labels(arrays.train_labels))
     (tmp_path / "qmnist-test-labels-idx2-int.gz").write_bytes(qmnist_labels(arrays.test_labels))
     data = load_dataset("qmnist", tmp_path)
-    np.testing.assert_array_equal(data.train.labels, arrays.train_labels[2:])
-    np.testing.assert_array_equal(data.test.labels, arrays.test_labels)
-    assert data.train.labels.dtype == np.int32
+    np.testing.assert_array_equal(data.train.targets, arrays.train_labels[2:])
+    np.testing.assert_array_equal(data.test.targets, arrays.test_labels)
+    assert data.train.targets.dtype == np.int32
 
 
 def test_names_in_capitals_are_found(tmp_path):
     arrays = make_arrays()
     write_files(tmp_path, [file.removesuffix(".gz").upper() for file in FILES], arrays)
-    np.testing.assert_array_equal(load_dataset("mnist", tmp_path).test.images, arrays.test_images)
+    np.testing.assert_array_equal(load_dataset("mnist", tmp_path).test.inputs, arrays.test_images)
 
 
 def test_a_folder_with_the_name_of_a_file_is_passed_over(tmp_path):
     arrays = make_arrays()
     write_files(tmp_path, [file.removesuffix(".gz").replace("-idx", ".idx") for file in FILES], arrays)
     (tmp_path / FILES[0].removesuffix(".gz")).mkdir()
-    np.testing.assert_array_equal(load_dataset("mnist", tmp_path).test.images, arrays.test_images)
+    np.testing.assert_array_equal(load_dataset("mnist", tmp_path).test.inputs, arrays.test_images)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_the_folders_of_torchvision_keras_and_nist_are_found(tmp_path, name, fol
     arrays.test_labels.fill(5)
     write_files(tmp_path / folder, [file.removesuffix(".gz") for file in FAMILY[name].files], arrays)
     data = load_dataset(name, tmp_path)
-    assert data.source == f"IDX archives in {tmp_path / folder}"
-    assert data.test.labels[0] == (4 if name == "emnist_letters" else 5)
+    assert data.info.source == f"IDX archives in {tmp_path / folder}"
+    assert data.test.targets[0] == (4 if name == "emnist_letters" else 5)
 
 
 def test_one_torchvision_root_holds_every_data_set(tmp_path):
     for seed, name in enumerate(("mnist", "fashion_mnist", "kmnist")):
         arrays = write_archives(tmp_path / FAMILY[name].folder / "raw", make_arrays(seed))
-        np.testing.assert_array_equal(load_dataset(name, tmp_path).test.images, arrays.test_images)
+        np.testing.assert_array_equal(load_dataset(name, tmp_path).test.inputs, arrays.test_images)
 
 
 def save_keras(path, arrays, dtype: type = np.uint8):
@@ -132,9 +132,9 @@ def test_the_archive_of_keras_is_read(tmp_path):
     arrays = make_arrays()
     save_keras(tmp_path / "mnist.npz", arrays)
     data = load_dataset("mnist", tmp_path)
-    assert data.source == f"Keras archive in {tmp_path}"
-    np.testing.assert_array_equal(data.validation.images, arrays.train_images[:2])
-    np.testing.assert_array_equal(data.test.labels, arrays.test_labels)
+    assert data.info.source == f"Keras archive in {tmp_path}"
+    np.testing.assert_array_equal(data.validation.inputs, arrays.train_images[:2])
+    np.testing.assert_array_equal(data.test.targets, arrays.test_labels)
 
 
 def test_a_damaged_archive_of_keras_is_one_line(tmp_path):
@@ -157,8 +157,8 @@ def test_kmnist_is_read_as_npz(tmp_path):
     for name, array in zip(names, arrays, strict=True):
         np.savez(tmp_path / name, array)
     data = load_dataset("kmnist", tmp_path)
-    np.testing.assert_array_equal(data.test.images, arrays.test_images)
-    assert data.class_names[:3] == ("o", "ki", "su")
+    np.testing.assert_array_equal(data.test.inputs, arrays.test_images)
+    assert data.info.class_names[:3] == ("o", "ki", "su")
 
 
 def test_the_archives_of_one_member_are_not_another(tmp_path):
@@ -186,15 +186,15 @@ def test_an_unpacked_or_repacked_data_set_is_not_taken_for_another(tmp_path, mon
         save_keras(tmp_path / "fashion_mnist.npz", arrays)
     else:
         write_files(tmp_path, [file if pack == "repacked" else file.removesuffix(".gz") for file in FILES], arrays)
-        assert load_dataset("mnist", tmp_path).name == "mnist"
+        assert load_dataset("mnist", tmp_path).info.name == "mnist"
     with pytest.raises(DataError, match=f"{tmp_path}.* holds mnist, not fashion_mnist: ask for mnist"):
         load_dataset("fashion_mnist", tmp_path)
 
 
 def test_classes_are_named(tmp_path):
     write_archives(tmp_path / "fashion_mnist", make_arrays())
-    assert load_dataset("fashion_mnist", tmp_path).class_names[9] == "Ankle boot"
-    assert load_dataset("digits").class_names == tuple("0123456789")
+    assert load_dataset("fashion_mnist", tmp_path).info.class_names[9] == "Ankle boot"
+    assert load_dataset("digits").info.class_names == tuple("0123456789")
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"{MNIST} does not exist")
