@@ -168,6 +168,21 @@ def test_the_archives_of_one_member_are_not_another(tmp_path):
             load_dataset(name, tmp_path)
 
 
+def test_the_plain_names_of_mnist_are_no_other_member(tmp_path):
+    write_archives(tmp_path, make_arrays())
+    for name in ("qmnist", "emnist_mnist"):
+        with pytest.raises(DataError, match=f"{name} is not in {tmp_path}"):
+            load_dataset(name, tmp_path)
+
+
+def test_a_file_of_many_forms_is_read_as_published(tmp_path):
+    old, new = make_arrays(1), make_arrays(2)
+    write_files(tmp_path, [file.removesuffix(".gz") for file in FILES], old)
+    write_files(tmp_path, [file.removesuffix(".gz").replace("-idx", ".idx") for file in FILES], old)
+    write_archives(tmp_path, new)
+    np.testing.assert_array_equal(load_dataset("mnist", tmp_path).test.inputs, new.test_images)
+
+
 def test_what_nobody_downloads_is_said(tmp_path):
     with pytest.raises(
         DataError, match=r"qmnist is not in .*, and is not downloaded for you: get qmnist-train-images.*"

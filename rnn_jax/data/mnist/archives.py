@@ -125,22 +125,19 @@ def find_archives(name: str, folder: Path) -> list[Path | None]:
     A file may be compressed or not, with the suffix .gz or without, in capitals, and be named as published
     (`train-images-idx3-ubyte`), with a dot (`train-images.idx3-ubyte`) or `test` for `t10k`. KMNIST's may be .npz.
     """
-    names = sorted(
-        list_folder(folder), key=lambda file: (file.endswith(".npz"), ".idx" in file, file[-3:] != ".gz", file)
-    )
-    found: list[Path | None] = []
-    for published in FAMILY[name].files:
-        same = (folder / file for file in names if _part(file, name) == _part(published, name))
-        found.append(next((path for path in same if path.is_file()), None))
-    return found
+    parts: dict[str, Path] = {}
+    # The last of several files for one part wins: the compressed archive as published.
+    for file in sorted(list_folder(folder), key=lambda file: (file[-4:] != ".npz", ".idx" not in file, file)):
+        if (part := _part(file)) and (folder / file).is_file():
+            parts[part] = folder / file
+    spelled = name.replace("_", "-")
+    return [parts.get(part) or parts.get(f"{spelled}-{part}") for part in map(_part, FAMILY[name].files)]
 
 
-def _part(file: str, name: str) -> str | None:
-    """Returns the part that a file name stands for, such as "train-images"; None for the name of something else."""
+def _part(file: str) -> str:
+    """Returns the part that a file name stands for, such as "train-images"; empty for the name of something else."""
     part, replaced = re.subn(r"[-.]idx\d-(ubyte|int)(\.gz)?$|\.npz$", "", file.lower())
-    if not replaced:
-        return None
-    return part.removeprefix(f"{name}-").replace("t10k", "test").replace("imgs", "images")
+    return part.replace("t10k", "test").replace("imgs", "images") if replaced else ""
 
 
 def _read(path: Path) -> np.ndarray:
