@@ -163,16 +163,16 @@ def test_a_picture_of_another_kind_is_fitted_and_says_so(folder, digits, tmp_pat
 
 
 def test_an_array_may_be_inverted(folder, digits, tmp_path, capsys):
-    np.save(tmp_path / "white.npy", digits.test.images[:2])
-    np.save(tmp_path / "dark.npy", 16 - digits.test.images[:2])
+    np.save(tmp_path / "white.npy", digits.test.inputs[:2])
+    np.save(tmp_path / "dark.npy", 16 - digits.test.inputs[:2])
     white = call(capsys, "predict", folder, tmp_path / "white.npy")[1]
     status, dark, err = call(capsys, "predict", folder, tmp_path / "dark.npy", "--invert")
     assert (status, dark.replace("dark", "white"), err) == (0, white, "")
 
 
 def test_no_row_is_printed_if_a_later_file_is_wrong(folder, digits, tmp_path, capsys):
-    np.save(tmp_path / "good.npy", digits.test.images[:2])
-    np.save(tmp_path / "bad.npy", digits.test.images[:2] + 1)
+    np.save(tmp_path / "good.npy", digits.test.inputs[:2])
+    np.save(tmp_path / "bad.npy", digits.test.inputs[:2] + 1)
     status, out, err = call(capsys, "predict", folder, tmp_path / "good.npy", tmp_path / "bad.npy")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert f"{tmp_path / 'bad.npy'} cannot be read: pixels must be whole numbers from 0 to 16" in err

@@ -109,5 +109,4 @@ def newest_run(runs: Path = RUNS) -> Path:
 def read_data_info(folder: Path) -> DataInfo:
     """Reads the facts about a run's data; raises `OSError` or `ValueError` if they cannot be read."""
     values = json.loads((folder / DATA).read_text())
-    class_names = tuple(values.get("class_names", ()))  # which older folders do not have
-    return DataInfo(**{**values, "image_shape": tuple(values["image_shape"]), "class_names": class_names})
+    return DataInfo(**{**values, "image_shape": tuple(values["image_shape"])})

@@ -30,7 +30,6 @@ class DataInfo(NamedTuple):
       image_shape: (rows, columns) of pixels.
       max_pixel: the value of a white pixel; that of a black one is 0.
       num_classes: the number of classes.
-      class_names: a name for each class; empty if the classes are only numbered.
     """
 
     name: str
@@ -38,7 +37,6 @@ class DataInfo(NamedTuple):
     image_shape: tuple[int, int]
     max_pixel: int
     num_classes: int
-    class_names: tuple[str, ...] = ()
 
 
 class Dataset(NamedTuple):
@@ -49,12 +47,14 @@ class Dataset(NamedTuple):
       train: the examples to learn from.
       validation: the first twelfth of the published training images, to choose settings with.
       test: the published test images.
+      class_names: a name for each class; empty if the classes are only numbered.
     """
 
     info: DataInfo
     train: Examples
     validation: Examples
     test: Examples
+    class_names: tuple[str, ...] = ()
 
 
 def make_split(
@@ -123,8 +123,9 @@ def make_dataset(
         )
     held_out = len(training.inputs) // HELD_OUT
     return Dataset(
-        DataInfo(name, source, training.inputs.shape[1:], max_pixel, len(class_names), tuple(class_names)),
+        DataInfo(name, source, training.inputs.shape[1:], max_pixel, len(class_names)),
         train=Examples(training.inputs[held_out:], training.targets[held_out:]),
         validation=Examples(training.inputs[:held_out], training.targets[:held_out]),
         test=test,
+        class_names=tuple(class_names),
     )

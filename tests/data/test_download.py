@@ -169,5 +169,5 @@ def test_the_real_mnist(data_dir, serve):
     assert [len(split.inputs) for split in (prepared.train, prepared.validation, prepared.test)] == [55000, 5000, 10000]
     assert archives.train.targets[:5].tolist() == [7, 3, 4, 6, 1]
     for split in ("train", "validation", "test"):
-        for part, other in zip(getattr(prepared, split), getattr(archives, split), strict=True):
+        for part, other in zip(getattr(prepared, split)[:2], getattr(archives, split)[:2], strict=True):
             np.testing.assert_array_equal(part, other)

