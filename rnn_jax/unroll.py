@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise
@@ -15,6 +16,7 @@ from rnn_jax.cells.equations import EquationsCell, Precision, offers_equations
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.table import select
 from rnn_jax.lengths import valid_steps, where_valid
+from rnn_jax.meshes import has_explicit_axes, in_auto_axes, spec_of, vary_alike
 
 
 def unroll(
@@ -77,6 +79,9 @@ def unroll(
     check_choice("precision", precision, (None, "bfloat16"))
     if precision and not offers_equations(cell):
         raise ValueError(f"precision={precision!r} needs a cell that offers its equations, which {cell} does not")
+    if has_explicit_axes():
+        options = dict(reverse=reverse, remat=remat, precision=precision, implementation=implementation)
+        return _unroll_in_auto_axes(cell, params, xs, state, lengths, key, options)
     xs = check_input("xs", xs, min_ndim=2)
     batch_shape = xs.shape[1:-1]
     if state is None:
@@ -92,6 +97,7 @@ def unroll(
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
 
+    params, state, xs, noise, valid = vary_alike((params, state, xs, noise, valid))
     problem = Problem(cell, params, state, xs, noise, valid, reverse, precision)
     run = select(problem, implementation)
     if remat is False or len(xs) < 2:
@@ -99,6 +105,23 @@ def unroll(
     chunk_size = math.isqrt(len(xs) - 1) + 1 if remat is True else remat
     check_size("remat", chunk_size)
     return in_chunks(run, problem, chunk_size)
+
+
+def _unroll_in_auto_axes(
+    cell: Cell, params: Params, xs: ArrayLike, state: State | None, lengths: Any, key: Array | None, options: Any
+) -> tuple[State, Array]:
+    """Unrolls with the compiler's own sharding inside; the outputs are divided as xs is, the final state as the first.
+
+    A state that is not given is divided as the batch of xs is.
+    """
+    xs = check_input("xs", xs, min_ndim=2)
+    spec = spec_of(xs)
+    state_specs = P(*spec[1:-1]) if state is None else jax.tree.map(spec_of, state)
+
+    def run(params: Params, xs: Array, state: State | None, lengths: Any, key: Array | None) -> tuple[State, Array]:
+        return unroll(cell, params, xs, state, lengths=lengths, key=key, **options)
+
+    return in_auto_axes(run, (state_specs, P(*spec[:-1])), params, xs, state, lengths, key)
 
 
 def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, chunk_size: int) -> tuple[State, Array]:

@@ -242,7 +242,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
         return (d_state, jax.tree.map(jnp.add, d_others, d_more), d_zs), (d_zs, d_x if plan.uses_x else None)
 
     d_final, d_ys = cotangents
-    buffers = [jnp.zeros(z.shape[1:], z.dtype) for z in zs]
+    buffers = [jnp.zeros_like(z, shape=z.shape[1:]) for z in zs]
     (d_state, d_others, _), (d_zs, d_xs) = lax.scan(
         backward_step,
         (d_final, jax.tree.map(jnp.zeros_like, others), buffers),
