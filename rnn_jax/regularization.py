@@ -93,6 +93,8 @@ class VariationalDropout(RegularizedCell):
     states: float
     outputs: float
 
+    honours_axis = True
+
     def noise(self, key: Array, xs: Array) -> tuple[Any, tuple[Array, Array, Array]]:
         """Draws the masks of each sequence, repeated in time, and the cell's own noise. Consumes `key`."""
         k_cell, k_inputs, k_states, k_outputs = jax.random.split(key, 4)
@@ -151,6 +153,8 @@ class Zoneout(RegularizedCell):
     """A cell whose state is kept at random. See `zoneout`."""
 
     rates: tuple[tuple[str, float], ...]
+
+    honours_axis = True
 
     def noise(self, key: Array, xs: Array) -> tuple[Any, dict[str, Array]]:
         """Draws which elements are kept, at every step anew, and the cell's own noise. Consumes `key`."""

@@ -34,6 +34,8 @@ BATCH, MODEL = "batch", "model"  # the axes of the mesh
 class TensorParallel(CellWrapper, EquationsCell):
     """A cell whose hidden units are shared by devices. See `tensor_parallel`."""
 
+    honours_axis = True
+
     def __post_init__(self) -> None:
         if not offers_equations(self.cell):
             raise ValueError(f"tensor_parallel needs a cell that offers its equations, which {self.cell} does not")

@@ -349,3 +349,73 @@ def test_what_a_precision_needs():
         rnn.unroll(PLAIN, None, xs, precision="bfloat16")
     with pytest.raises(ValueError, match="precision must be one of None, bfloat16, not 'half'"):
         rnn.unroll(rnn.GRU(4), draw_params(rnn.GRU(4)), xs, precision="half")  # type: ignore
+
+
+# --- sizes that switch a path change nothing ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Centred(rnn.EquationsCell):
+    """Does what needs the features last: a mean over them, a product with a constant, an index."""
+
+    output_size: int
+
+    def init(self, key, input_size):
+        k_x, k_h = jax.random.split(key)
+        return {
+            "w_x": jax.random.normal(k_x, (input_size, self.output_size)) / input_size**0.5,
+            "w_h": jax.random.normal(k_h, (self.output_size, self.output_size)) / self.output_size**0.5,
+        }
+
+    def initial_state(self, batch_shape=(), dtype=float):
+        return jnp.zeros((*batch_shape, self.output_size), dtype)
+
+    def equations(self, params, state, x, dense):
+        (z,) = dense((x, params["w_x"]), (state, params["w_h"]))
+        z = (z - z.mean(-1, keepdims=True)) * jnp.linspace(0.5, 1.5, self.output_size) + state[..., :1]
+        state = jnp.tanh(z)
+        return state, state
+
+
+class OwnLSTM(rnn.LSTM):
+    """A subclass of a built-in cell with other equations."""
+
+    def equations(self, params, state, x, dense):
+        state, h = super().equations(params, state, x, dense)
+        h = h - h.mean(-1, keepdims=True)
+        return state._replace(h=h), h
+
+
+@dataclasses.dataclass(frozen=True)
+class Centring(CellWrapper, rnn.EquationsCell):
+    """A user's wrapper of a built-in cell, with equations of its own."""
+
+    def equations(self, params, state, x, dense, noise=None):
+        state, h = apply_equations(self.cell, params, state, x, dense, noise)
+        return state, h - h.mean(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 129])
+@pytest.mark.parametrize(
+    "cell",
+    [Centred(5), OwnLSTM(4), Centring(rnn.LSTM(4)), rnn.zoneout(rnn.LayerNormLSTM(4), h=0.2), rnn.GRU(4)],
+    ids=lambda cell: type(cell).__name__,
+)
+def test_the_size_that_switches_the_layout_changes_no_number(cell, rows):
+    args = draw_params(cell), draw_inputs(2, rows), draw_state(cell, (rows,))
+    small, large, scan = unroll_and_differentiate(
+        cell, *args, implementations=("fused", fused_in(large_matrices=1), "scan")
+    )
+    assert_equal_to_rounding(small, scan, rounding=3e-6)
+    assert_equal_to_rounding(large, scan, rounding=3e-6)
+
+
+@pytest.mark.parametrize("input_size", [1023, 1024])
+def test_a_user_s_cell_on_both_sides_of_the_true_size(input_size):
+    cell = Centred(1024)
+    params, xs = cell.init(jax.random.key(0), input_size), jax.random.normal(jax.random.key(1), (2, 2, input_size))
+    fused_run, scan = (
+        jax.jit(functools.partial(rnn.unroll, cell, implementation=implementation))(params, xs)
+        for implementation in (None, "scan")
+    )
+    assert_equal_to_rounding(fused_run, scan, rounding=1e-5)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.base import Array, Cell, Params, State, check_input, check_like
+from rnn_jax.wrappers import within
 
 Precision: TypeAlias = Literal["bfloat16"] | None
 
@@ -54,8 +55,8 @@ class Dense:
 
     Args:
       product: how they are computed; by default as written.
-      axis: where the features of every vector in the equations are: -1 for [B, H], 0 for [H, B]. All that equations do
-        beside products must be elementwise, or reduce along this axis.
+      axis: where the features of every vector in the equations are: -1 for [B, H]; 0 for [H, B], which only cells that
+        declare `honours_axis` are given.
     """
 
     product: Product = DenseCall.plain
@@ -92,6 +93,10 @@ class EquationsCell:
             return new_state, output
 
     with every product with a matrix taken by `dense`, see `Dense`. A subclass is frozen or at least hashable.
+
+    Vectors are [B, H] in the equations. A class whose equations are elementwise beside the products, or use the axis
+    `dense.axis` wherever they mean that of the features, can declare `honours_axis = True`: large cells are then up to
+    twice as fast on a CPU, with vectors [H, B]. Parameters that are used outside of products are [H, 1] there.
 
     >>> import dataclasses
     >>> import jax, jax.numpy as jnp, rnn_jax as rnn
@@ -159,5 +164,15 @@ def apply_equations(cell: Any, params: Params, state: State, x: Array, dense: De
 
 
 def offers_equations(cell: Any) -> bool:
-    """Whether a cell, and in a wrapper the cell within, has `equations`."""
-    return hasattr(cell, "equations") and (not hasattr(cell, "cell") or offers_equations(cell.cell))
+    """Returns True if a cell, and the cell within a wrapper, has `equations`."""
+    inner = within(cell)
+    return hasattr(cell, "equations") and (inner is None or offers_equations(inner))
+
+
+def honours_axis(cell: Any) -> bool:
+    """Returns True if the equations of a cell, and of the cell within a wrapper, may be given features first.
+
+    Only the cell's own class can declare it, as `honours_axis = True`: a subclass may have other equations.
+    """
+    inner = within(cell)
+    return vars(type(cell)).get("honours_axis", False) and (inner is None or honours_axis(inner))

@@ -55,6 +55,8 @@ class GRU(EquationsCell):
     reset_after: bool = True
     initializer: Initializer = "glorot"
 
+    honours_axis = True
+
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
         check_choice("initializer", self.initializer, INITIALIZERS)

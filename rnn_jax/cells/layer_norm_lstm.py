@@ -55,6 +55,8 @@ class LayerNormLSTM(EquationsCell):
     recurrent_dropout: float = 0.0
     initializer: Initializer = "glorot"
 
+    honours_axis = True
+
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
         check_rate("recurrent_dropout", self.recurrent_dropout)

@@ -74,6 +74,8 @@ class LSTM(EquationsCell):
     projection_clip: float | None = None
     initializer: Initializer = "glorot"
 
+    honours_axis = True
+
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
         if self.projection_size is not None:

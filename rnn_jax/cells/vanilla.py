@@ -48,6 +48,8 @@ class VanillaRNN(EquationsCell):
     activation: Literal["tanh", "relu"] = "tanh"
     initializer: Initializer = "glorot"
 
+    honours_axis = True
+
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
         check_choice("activation", self.activation, ("tanh", "relu"))

@@ -18,7 +18,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnn_jax.base import Array, State
-from rnn_jax.cells.equations import Dense, DenseCall, Precision, Product, apply_equations, multiply, offers_equations
+from rnn_jax.cells.equations import (
+    Dense,
+    DenseCall,
+    Precision,
+    Product,
+    apply_equations,
+    honours_axis,
+    multiply,
+    offers_equations,
+)
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.lengths import hold
 
@@ -85,13 +94,18 @@ class Plan(NamedTuple):
 
 
 def unroll_fused(
-    problem: Problem, *, axis: int | None = None, longest_joined: float = LONGEST_JOINED
+    problem: Problem,
+    *,
+    axis: int | None = None,
+    large_matrices: int = LARGE_MATRICES,
+    longest_joined: float = LONGEST_JOINED,
 ) -> tuple[State, Array]:
     """Solves a problem for a cell with `equations`.
 
     Args:
       problem: as `why_not_fused` accepts it; states and noise have one axis of features.
       axis: where to keep the features inside the loops, see `Dense`; None to choose by the sizes.
+      large_matrices: see `LARGE_MATRICES`.
       longest_joined: see `LONGEST_JOINED`.
 
     Raises:
@@ -107,7 +121,7 @@ def unroll_fused(
 
     plan = make_plan(problem._replace(state=state, xs=xs, noise=noise), longest_joined)
     leaves = jax.tree.leaves(params)
-    plan = plan._replace(axis=choose_axis(plan, leaves, rows) if axis is None else axis)
+    plan = plan._replace(axis=choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis)
     if plan.axis == 0:
         state, xs, noise, valid = _swap_batch_and_features((state, xs, noise, valid))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
@@ -172,13 +186,15 @@ def make_plan(problem: Problem, longest_joined: float = LONGEST_JOINED) -> Plan:
     return Plan(cell, tree, tuple(calls), others, x_used, problem.reverse, problem.precision)
 
 
-def choose_axis(plan: Plan, leaves: list[Array], rows: int) -> int:
-    """Where to keep the features inside the loops, see `Dense`."""
+def choose_axis(plan: Plan, leaves: list[Array], rows: int, large_matrices: int = LARGE_MATRICES) -> int:
+    """Returns the axis of the features inside the loops, see `Dense`; -1 for a symbolic number of rows."""
     matrices = {term.matrix for call in plan.calls for term in call.terms}
     in_calls = matrices | {call.bias for call in plan.calls}
-    large = sum(leaves[n].size for n in matrices) >= LARGE_MATRICES
+    large = sum(leaves[n].size for n in matrices) >= large_matrices
     on_cpu = jax.default_backend() == "cpu"
-    return 0 if on_cpu and large and 1 < rows <= MOST_ROWS and not in_calls & set(plan.others) else -1
+    few = isinstance(rows, int) and 1 < rows <= MOST_ROWS
+    possible = honours_axis(plan.cell) and not in_calls & set(plan.others)
+    return 0 if on_cpu and large and few and possible else -1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
