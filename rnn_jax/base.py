@@ -15,6 +15,7 @@ So `xs [T, B, D]` may be an array of shape (28, 128, 28), of shape (28, 28) for 
 shape (28, 8, 16, 28) for a batch of two axes.
 """
 
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
@@ -103,8 +104,8 @@ def draw_noise(cell: Cell, key: Array | None, xs: Array) -> Any:
 
 
 def take_step(cell: Cell, params: Params, state: State, x: Array, noise: Any) -> tuple[State, Array]:
-    """One step with its share of what `draw_noise` gave."""
-    return cell.step(params, state, x) if noise is None else cell.step(params, state, x, noise)  # type: ignore
+    """Takes one step, with the step's share of the noise; None where nothing is random."""
+    return cell.step(params, state, x, noise) if hasattr(cell, "noise") else cell.step(params, state, x)  # type: ignore
 
 
 def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -126,8 +127,52 @@ def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
 
 def check_rate(name: str, value: Any) -> None:
     """Raises `ValueError` unless `value` is a probability below 1."""
-    if not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
+    if not 0 <= _number(value) < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+
+
+def as_positive(name: str, value: Any) -> float:
+    """Returns a number as a float of Python's; raises `ValueError` unless it is positive."""
+    number = _number(value)
+    if not number > 0:
+        raise ValueError(f"{name} must be positive, not {value!r}")
+    return number
+
+
+def _number(value: Any) -> float:
+    """Returns a number, NumPy's and JAX's scalars included, as a float; NaN for anything else."""
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):  # a traced value is a TypeError of JAX's
+        return math.nan
+
+
+def check_cell(name: str, cell: Any) -> None:
+    """Raises `ValueError` in one line unless `cell` is a cell; `name` is the function that needs one."""
+    if isinstance(cell, type):
+        raise ValueError(f"{name} needs a cell, not the class {cell.__name__}: call it with its size")
+    if not hasattr(cell, "step"):
+        hint = ": call its apply" if hasattr(cell, "apply") else ""
+        raise ValueError(f"{name} needs a cell, which has a step, not {cell!r}{hint}")
+
+
+def check_layer(name: str, layer: Any) -> None:
+    """Raises `ValueError` in one line unless `layer` is a layer; `name` is the function that needs one."""
+    if isinstance(layer, type):
+        raise ValueError(f"{name} needs a cell or a layer, not the class {layer.__name__}: call it with its size")
+    if isinstance(layer, list | tuple):
+        raise ValueError(f"{name} needs a cell or a layer, not a {type(layer).__name__} of them: write {name}(*layers)")
+    if not hasattr(layer, "apply"):
+        raise ValueError(f"{name} needs a cell, which has a step, or a layer, which has an apply, not {layer!r}")
+
+
+def check_leading(name: str, tree: Any, batch_shape: tuple[int, ...]) -> None:
+    """Raises `ValueError` unless every array of a pytree leads with the batch axes."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        shape = jnp.shape(leaf)
+        if shape[: len(batch_shape)] != batch_shape:
+            where = name + jax.tree_util.keystr(path)
+            raise ValueError(f"{where} has shape {shape}, but needs to lead with the batch shape of xs, {batch_shape}")
 
 
 def check_input(name: str, x: ArrayLike, min_ndim: int = 1) -> Array:

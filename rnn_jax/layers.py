@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Cell, Layer, Params, State, check_choice
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_cell, check_choice, check_layer
 from rnn_jax.cells.equations import Precision
 from rnn_jax.implementations.problem import Implementation
 from rnn_jax.implementations.table import find
@@ -33,6 +33,9 @@ class Recurrent(CellWrapper):
     remat: bool | int = False
     precision: Precision = None
     implementation: str | Implementation | None = None
+
+    def __post_init__(self) -> None:
+        check_cell("Recurrent", self.cell)
 
     def apply(
         self,
@@ -196,11 +199,11 @@ def bidirectional(
     Raises:
       ValueError: for an unknown merge, a sum of outputs of different sizes, or a layer in place of a cell.
     """
-    for part in (cell, backward or cell):
-        if not hasattr(part, "step"):
-            raise ValueError(f"bidirectional needs a cell, which has a step, not {part}")
+    backward = cell if backward is None else backward
+    for part in (cell, backward):
+        check_cell("bidirectional", part)
     forward = Recurrent(cell, remat=remat, precision=precision, implementation=implementation)
-    return Bidirectional(forward, dataclasses.replace(forward, cell=backward or cell, reverse=True), merge=merge)
+    return Bidirectional(forward, dataclasses.replace(forward, cell=backward, reverse=True), merge=merge)
 
 
 @jax.tree_util.register_static
@@ -268,18 +271,27 @@ def stack(*layers: Cell | Layer) -> Stack:
     """
     if not layers:
         raise ValueError("stack needs at least one layer")
-    return Stack(tuple(as_layer(layer) for layer in layers))
+    return Stack(tuple(as_layer(layer, "stack") for layer in layers))
 
 
-def as_layer(cell_or_layer: Cell | Layer) -> Layer:
-    """The layer itself, or for a cell the layer that runs it forwards."""
-    return Recurrent(cell_or_layer) if hasattr(cell_or_layer, "step") else cell_or_layer  # type: ignore
+def as_layer(cell_or_layer: Cell | Layer, name: str = "a network") -> Layer:
+    """Returns the layer itself, or for a cell the layer that runs it forwards.
+
+    Raises:
+      ValueError: for anything else; `name` is the function that needs it.
+    """
+    if hasattr(cell_or_layer, "step") and not isinstance(cell_or_layer, type):
+        return Recurrent(cell_or_layer)  # type: ignore
+    check_layer(name, cell_or_layer)
+    return cell_or_layer  # type: ignore
 
 
 def _check_parts(name: str, value: Any, count: int, layer: Layer) -> Any:
     """Returns `value`; raises `ValueError` unless it is a tuple with a part for each of a layer's parts."""
-    if not isinstance(value, tuple) or len(value) != count:
-        raise ValueError(f"{name} must be a tuple of {count} parts for {layer}, not {jax.tree.structure(value)}")
+    kind = BothWays if isinstance(layer, Bidirectional) else tuple
+    if type(value) is not kind or len(value) != count:
+        parts = f"{count} parts" + ", BothWays(forward, backward)," * (kind is BothWays)
+        raise ValueError(f"{name} must be a tuple of {parts} for {layer}, not {jax.tree.structure(value)}")
     return value
 
 
@@ -307,7 +319,7 @@ class Residual(LayerWrapper):
         xs = jnp.asarray(xs)
         state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=key)
         if lengths is not None:
-            xs = where_valid(valid_steps(lengths, len(xs), xs.shape[1:-1]), xs, 0)
+            xs = where_valid(valid_steps(lengths, xs.shape[0], xs.shape[1:-1]), xs, 0)
         return state, xs + ys
 
 
@@ -318,4 +330,4 @@ def residual(layer: Cell | Layer) -> Residual:
       layer: any layer whose outputs are as large as its inputs, checked by `init`; a cell stands for the layer that
         runs it forwards.
     """
-    return Residual(as_layer(layer))
+    return Residual(as_layer(layer, "residual"))

@@ -13,28 +13,30 @@ from rnn_jax.base import Array, State
 
 
 def valid_steps(lengths: ArrayLike, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
-    """Whether each step of each sequence is valid: lengths [B] -> bool [T, B].
+    """Computes the mask of valid steps: lengths [B] -> bool [T, B].
 
     Args:
-      lengths: how many steps of each sequence are valid, whole numbers from 0 to T.
-      num_steps: T.
+      lengths: the number of valid steps of each sequence, from 0 to T. It may have fewer axes than the batch, as for
+        sequences of images: the others share it.
+      num_steps: T, or a symbolic size.
       batch_shape: B, to check `lengths` against.
 
     Raises:
-      ValueError: if `lengths` are not whole numbers, not one for each sequence or, where their values are known (they
-        are not while JAX traces a function of them), not from 0 to T.
+      ValueError: if `lengths` are not whole numbers, do not fit the batch or, where their values are known (they are
+        not while JAX traces a function of them, nor with a symbolic T), are not from 0 to T.
     """
     known = not isinstance(lengths, jax.core.Tracer)
     if known:  # NumPy computes at once, even where JAX is tracing something else.
         lengths = np.asarray(lengths)
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(f"lengths has dtype {lengths.dtype}, but needs an integer one")
-    if lengths.shape != batch_shape:
+    if lengths.shape != batch_shape[: lengths.ndim] or (batch_shape and not lengths.ndim):
         raise ValueError(f"lengths has shape {lengths.shape}, but needs {batch_shape}, one for each sequence")
-    if known and np.any((lengths < 0) | (lengths > num_steps)):
+    if known and isinstance(num_steps, int) and np.any((lengths < 0) | (lengths > num_steps)):
         raise ValueError(f"lengths must be from 0 to {num_steps}, the steps of xs, not {lengths.tolist()}")
-    steps = jnp.arange(num_steps, dtype=jnp.int32).reshape(-1, *(1 for _ in batch_shape))
-    return steps < jnp.asarray(lengths, jnp.int32)
+    steps = lax.broadcasted_iota(jnp.int32, (num_steps, *batch_shape), 0)
+    lengths = jnp.asarray(lengths, jnp.int32)
+    return steps < lax.expand_dims(lengths, (0, *range(lengths.ndim + 1, steps.ndim)))
 
 
 def where_valid(valid: Array, new: Array, old: Array | int) -> Array:
@@ -57,7 +59,7 @@ def hold(valid: Array | None, state: State, stepped: tuple[State, Array]) -> tup
 
 
 def last_output(ys: ArrayLike, lengths: ArrayLike | None = None) -> Array:
-    """The outputs at each sequence's last valid step.
+    """Picks each sequence's output at its last valid step.
 
     Args:
       ys: outputs, [T, B, H].
@@ -70,17 +72,17 @@ def last_output(ys: ArrayLike, lengths: ArrayLike | None = None) -> Array:
       ValueError: for `lengths` that do not fit `ys`, see `valid_steps`.
     """
     ys = jnp.asarray(ys)
-    if len(ys) == 0:
+    if ys.shape[0] == 0:
         return jnp.zeros(ys.shape[1:], ys.dtype)
     if lengths is None:
         return ys[-1]
-    last = valid_steps(lengths, len(ys), ys.shape[1:-1]).sum(axis=0) - 1
+    last = valid_steps(lengths, ys.shape[0], ys.shape[1:-1]).sum(axis=0) - 1
     picked = jnp.take_along_axis(ys, jnp.maximum(last, 0)[None, ..., None], axis=0)[0]
     return where_valid(last >= 0, picked, 0)
 
 
 def flip_valid(xs: ArrayLike, lengths: ArrayLike | None = None) -> Array:
-    """Turns the valid part of each sequence around, and leaves its padding where it is.
+    """Reverses the valid part of each sequence, and leaves its padding in place.
 
     Args:
       xs: [T, B, D].
@@ -92,7 +94,8 @@ def flip_valid(xs: ArrayLike, lengths: ArrayLike | None = None) -> Array:
     xs = jnp.asarray(xs)
     if lengths is None:
         return xs[::-1]
-    valid = valid_steps(lengths, len(xs), xs.shape[1:-1])
-    steps = jnp.arange(len(xs), dtype=jnp.int32).reshape(-1, *(1 for _ in valid.shape[1:]))
-    order = jnp.where(valid, jnp.asarray(lengths, jnp.int32) - 1 - steps, steps)
+    valid = valid_steps(lengths, xs.shape[0], xs.shape[1:-1])
+    steps = lax.broadcasted_iota(jnp.int32, valid.shape, 0)
+    num_valid = valid.sum(axis=0, keepdims=True, dtype=jnp.int32)
+    order = jnp.where(valid, num_valid - 1 - steps, steps)
     return jnp.take_along_axis(xs, order[..., None], axis=0)

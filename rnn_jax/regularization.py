@@ -12,7 +12,18 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Cell, Layer, Params, State, check_rate, draw_noise, dropout_mask, take_step
+from rnn_jax.base import (
+    Array,
+    Cell,
+    Layer,
+    Params,
+    State,
+    check_cell,
+    check_rate,
+    draw_noise,
+    dropout_mask,
+    take_step,
+)
 from rnn_jax.cells.equations import Dense, apply_equations
 from rnn_jax.layers import as_layer
 from rnn_jax.wrappers import CellWrapper, LayerWrapper
@@ -57,7 +68,7 @@ def dropout(layer: Cell | Layer, rate: float) -> Dropout:
       ValueError: for a rate outside that range.
     """
     check_rate("rate", rate)
-    return Dropout(as_layer(layer), float(rate))
+    return Dropout(as_layer(layer, "dropout"), float(rate))
 
 
 Take: TypeAlias = Callable[[State, Array, Any], tuple[State, Array]]  # a cell's step, its parameters known
@@ -141,6 +152,7 @@ def variational_dropout(
     Raises:
       ValueError: for a rate outside that range, or a cell without h in its state.
     """
+    check_cell("variational_dropout", cell)
     for name, rate in (("inputs", inputs), ("states", states), ("outputs", outputs)):
         check_rate(name, rate)
     _h(jax.eval_shape(lambda: cell.initial_state()))
@@ -192,12 +204,13 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Zoneout:
       ValueError: for a rate outside that range, a cell without h (or, for a rate above 0, c) in its state, or one
         whose output is not h because it is dropped.
     """
+    check_cell("zoneout", cell)
     like = jax.eval_shape(lambda: cell.initial_state())
     _h(like)
-    if c and not hasattr(like, "c"):
-        raise ValueError(f"zoneout on c needs a cell with c in its state, not {cell}")
     for name, rate in (("h", h), ("c", c)):
         check_rate(name, rate)
+    if c and not hasattr(like, "c"):
+        raise ValueError(f"zoneout on c needs a cell with c in its state, not {cell}")
     if isinstance(cell, VariationalDropout) and cell.outputs:
         raise ValueError("zoneout would undo the dropout of outputs: wrap variational_dropout around it instead")
     return Zoneout(cell, tuple((name, float(rate)) for name, rate in (("h", h), ("c", c)) if rate))

@@ -22,7 +22,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rnn_jax.base import Array, Cell, Params, State, draw_noise
+from rnn_jax.base import Array, Cell, Params, State, check_cell, draw_noise
 from rnn_jax.cells.equations import Dense, DenseCall, EquationsCell, apply_equations, offers_equations
 from rnn_jax.wrappers import CellWrapper
 
@@ -39,6 +39,7 @@ class TensorParallel(CellWrapper, EquationsCell):
     def __post_init__(self) -> None:
         if not offers_equations(self.cell):
             raise ValueError(f"tensor_parallel needs a cell that offers its equations, which {self.cell} does not")
+        check_cell("tensor_parallel", self.cell)
 
     def noise(self, key: Array, xs: Array) -> Any:
         """The cell's; None if nothing is random in it. Consumes `key`."""

@@ -7,16 +7,29 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
-from rnn_jax.base import Array, Cell, Params, State, check_choice, check_input, check_size, draw_noise
+from rnn_jax.base import (
+    Array,
+    Cell,
+    Params,
+    State,
+    check_cell,
+    check_choice,
+    check_input,
+    check_leading,
+    check_size,
+    draw_noise,
+)
 from rnn_jax.cells.equations import EquationsCell, Precision, offers_equations
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.table import select
 from rnn_jax.lengths import valid_steps, where_valid
 from rnn_jax.meshes import has_explicit_axes, in_auto_axes, spec_of, vary_alike
+from rnn_jax.wrappers import within
 
 
 def unroll(
@@ -33,6 +46,10 @@ def unroll(
     implementation: str | Implementation | None = None,
 ) -> tuple[State, Array]:
     """Runs a cell over whole sequences.
+
+    Call it in a function under `jax.jit`, as everything in JAX that runs more than once. Outside of one, each operation
+    is dispatched by itself; the loop is compiled once for every cell (if it is a frozen dataclass), set of shapes and
+    options, but its gradient at every call.
 
     >>> import jax, rnn_jax as rnn
     >>> cell = rnn.LSTM(16)
@@ -76,9 +93,13 @@ def unroll(
     Raises:
       ValueError: naming the argument, the shape or dtype it has and the one it needs.
     """
+    check_cell("unroll", cell)
     check_choice("precision", precision, (None, "bfloat16"))
     if precision and not offers_equations(cell):
         raise ValueError(f"precision={precision!r} needs a cell that offers its equations, which {cell} does not")
+    chunk_size = bool(remat) if isinstance(remat, bool | np.bool_) else remat
+    if not isinstance(chunk_size, bool):
+        check_size("remat", chunk_size)
     if has_explicit_axes():
         options = dict(reverse=reverse, remat=remat, precision=precision, implementation=implementation)
         return _unroll_in_auto_axes(cell, params, xs, state, lengths, key, options)
@@ -88,23 +109,63 @@ def unroll(
         state = cell.initial_state(batch_shape, xs.dtype)
     if isinstance(cell, EquationsCell):
         cell.check(params, state, xs.shape[1:], xs.dtype, name="xs")
+    check_leading("state", state, batch_shape)
 
     # The noise of all steps is drawn at once: random bits cost less in bulk than inside the scan.
     noise = draw_noise(cell, key, xs)
     valid = None
     if lengths is not None:
-        valid = valid_steps(lengths, len(xs), batch_shape)
+        valid = valid_steps(lengths, xs.shape[0], batch_shape)
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
 
-    params, state, xs, noise, valid = vary_alike((params, state, xs, noise, valid))
-    problem = Problem(cell, params, state, xs, noise, valid, reverse, precision)
+    arrays = vary_alike((params, state, xs, noise, valid))
+    problem = Problem(cell, *arrays, bool(reverse), precision)
     run = select(problem, implementation)
-    if remat is False or len(xs) < 2:
-        return run(problem)
-    chunk_size = math.isqrt(len(xs) - 1) + 1 if remat is True else remat
-    check_size("remat", chunk_size)
-    return in_chunks(run, problem, chunk_size)
+    solve = _solve_compiled if _can_be_compiled(problem) else _solve
+    return solve(run, chunk_size, cell, arrays, problem.reverse, precision)
+
+
+def _solve(
+    run: Callable[[Problem], tuple[State, Array]],
+    chunk_size: bool | int,
+    cell: Cell,
+    arrays: tuple[Any, ...],
+    reverse: bool,
+    precision: Precision,
+) -> tuple[State, Array]:
+    """Solves a problem, in chunks of time if there is a size for them or True to choose one."""
+
+    def run_all(arrays: tuple[Any, ...]) -> tuple[State, Array]:
+        return run(Problem(cell, *arrays, reverse, precision))
+
+    problem = Problem(cell, *arrays, reverse, precision)
+    num_steps = problem.xs.shape[0]
+    if not isinstance(num_steps, int):  # a symbolic number of steps cannot be divided: it is one chunk
+        return (jax.checkpoint(run_all) if chunk_size else run_all)(arrays)
+    if chunk_size is False or num_steps < 2:
+        return run_all(arrays)
+    return in_chunks(run, problem, math.isqrt(num_steps - 1) + 1 if chunk_size is True else chunk_size)
+
+
+# Outside of a jitted function, JAX would compile the loop of every call anew. Inside of one, this is not to be seen.
+_solve_compiled = jax.jit(_solve, static_argnums=(0, 1, 2, 4, 5), inline=True)
+
+
+def _can_be_compiled(problem: Problem) -> bool:
+    """Returns True if the loop of a problem can be kept for the next call: its cell is a value, and all else arrays."""
+    cell: Any = problem.cell
+    try:
+        hash(cell)
+    except TypeError:
+        return False
+    while cell is not None:
+        parameters = getattr(type(cell), "__dataclass_params__", None)
+        if parameters is None or not parameters.frozen:
+            return False
+        cell = within(cell)
+    leaves = jax.tree.leaves((problem.params, problem.state, problem.noise))
+    return all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
 
 
 def _unroll_in_auto_axes(
@@ -140,13 +201,14 @@ def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, c
         xs, noise, valid = inputs
         return run(problem._replace(state=state, xs=xs, noise=noise, valid=valid))
 
-    num_steps = len(problem.xs)
+    num_steps = problem.xs.shape[0]
     even = num_steps - num_steps % chunk_size
-    parts = [jax.tree.map(lambda a: a[:even].reshape(-1, chunk_size, *a.shape[1:]), inputs)]
+    chunks = even // chunk_size, chunk_size
+    parts = [jax.tree.map(lambda a: a[:even].reshape(*chunks, *a.shape[1:]), inputs)]
     if even < num_steps:
         parts.append(jax.tree.map(lambda a: a[None, even:], inputs))
     outputs = []
     for part in reversed(parts) if reverse else parts:
         state, ys = lax.scan(chunk, state, part, reverse=reverse)
-        outputs.append(ys.reshape(-1, *ys.shape[2:]))
+        outputs.append(ys.reshape(ys.shape[0] * ys.shape[1], *ys.shape[2:]))
     return state, jnp.concatenate(outputs[::-1] if reverse else outputs) if len(outputs) > 1 else outputs[0]

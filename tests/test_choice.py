@@ -187,8 +187,8 @@ def test_an_implementation_of_the_users_own_is_used_by_every_layer():
         asked.append(problem.cell)
         return unroll_scan(problem)
 
-    cell, own = rnn.GRU(3), Implementation("counted", lambda problem, platform: "", counted)
-    net = rnn.stack(rnn.Recurrent(cell, implementation=own), rnn.bidirectional(cell, implementation=own))
+    bottom, top, own = rnn.GRU(3), rnn.LSTM(2), Implementation("counted", lambda problem, platform: "", counted)
+    net = rnn.stack(rnn.Recurrent(bottom, implementation=own), rnn.bidirectional(top, implementation=own))
     params, xs = draw_params(net), draw_inputs(T, B)
-    assert_close(net.apply(params, xs), rnn.stack(cell, rnn.bidirectional(cell)).apply(params, xs), atol=1e-6)
-    assert asked == [cell] * 3
+    assert_close(net.apply(params, xs), rnn.stack(bottom, rnn.bidirectional(top)).apply(params, xs), atol=1e-6)
+    assert asked == [bottom, top, top]

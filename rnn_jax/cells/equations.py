@@ -26,6 +26,14 @@ def multiply(v: Array, w: Array, precision: Precision = None) -> Array:
     return jnp.matmul(v.astype(precision), w.astype(precision), preferred_element_type=wider)
 
 
+def expand(v: Array, like: Array) -> Array:
+    """Gives a parameter [H] the rank of a vector [B, H]; features first, where it is [H, 1] already, nothing changes.
+
+    It is what broadcasting does, but explicit, for users who set `jax_numpy_rank_promotion` to "raise".
+    """
+    return jax.lax.expand_dims(v, range(like.ndim - v.ndim))
+
+
 class DenseCall(NamedTuple):
     """What a cell asks of `Dense`."""
 
@@ -39,7 +47,7 @@ class DenseCall(NamedTuple):
         products = (multiply(v, w[:, self.columns], precision) for v, w in self.terms)
         z = sum(products, start=jnp.zeros((), self.terms[0][0].dtype))
         if self.bias is not None:
-            z = z + self.bias[self.columns]
+            z = z + expand(self.bias[self.columns], z)
         return tuple(jnp.split(z, self.parts, axis=-1))
 
 
@@ -144,23 +152,23 @@ class EquationsCell:
           ValueError: naming the argument, the shape or dtype it has and the one it needs.
         """
         needs = f"{name} with {shape[-1]} features and batch shape {shape[:-1]}"
-        params_like, state_like = _what_a_step_takes(self, shape, dtype)
+        params_like = _shapes_of_params(self, shape[-1])
+        state_like = jax.eval_shape(lambda: self.initial_state(shape[:-1], dtype))
         check_like("params", params, params_like, needs, dtype)
         check_like("state", state, state_like, needs, dtype)
 
 
 @functools.lru_cache(maxsize=1024)
-def _what_a_step_takes(cell: Cell, shape: tuple[int, ...], dtype: Any) -> tuple[Params, State]:
-    """Shapes of parameters and state for inputs of a shape; remembered, as tracing `init` costs more than a step."""
+def _shapes_of_params(cell: Cell, input_size: int) -> Params:
+    """Returns the shapes of a cell's parameters; cached, as tracing `init` costs more than a step."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.eval_shape(lambda key: cell.init(key, shape[-1]), key)
-    return params, jax.eval_shape(lambda: cell.initial_state(shape[:-1], dtype))
+    return jax.eval_shape(lambda key: cell.init(key, input_size), key)
 
 
 def apply_equations(cell: Any, params: Params, state: State, x: Array, dense: Dense, noise: Any) -> tuple[State, Array]:
-    """One step of a cell's equations, with its share of what `draw_noise` gave."""
+    """Takes one step of a cell's equations, with the step's share of the noise; None where nothing is random."""
     args = (params, state, x, dense)
-    return cell.equations(*args) if noise is None else cell.equations(*args, noise)
+    return cell.equations(*args, noise) if hasattr(cell, "noise") else cell.equations(*args)
 
 
 def offers_equations(cell: Any) -> bool:

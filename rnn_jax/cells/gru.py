@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from rnn_jax.base import Array, check_choice, check_size
-from rnn_jax.cells.equations import Dense, EquationsCell
+from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 
 
@@ -92,7 +92,7 @@ class GRU(EquationsCell):
         if params.b_h is not None:
             (n_x,) = dense((x, params.w_x), bias=params.b, columns=candidate)
             (n_h,) = dense((h, params.w_h), columns=candidate)
-            n = jnp.tanh(n_x + r * (n_h + params.b_h))
+            n = jnp.tanh(n_x + r * (n_h + expand(params.b_h, n_h)))
         else:
             (n,) = dense((x, params.w_x), (r * h, params.w_h), bias=params.b, columns=candidate)
             n = jnp.tanh(n)

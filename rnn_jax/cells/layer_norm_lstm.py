@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from rnn_jax.base import Array, check_choice, check_rate, check_size, dropout_mask
-from rnn_jax.cells.equations import Dense, EquationsCell
+from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 from rnn_jax.cells.lstm import LSTMState
 
@@ -60,6 +60,7 @@ class LayerNormLSTM(EquationsCell):
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
         check_rate("recurrent_dropout", self.recurrent_dropout)
+        object.__setattr__(self, "recurrent_dropout", float(self.recurrent_dropout))
         check_choice("initializer", self.initializer, INITIALIZERS)
 
     @property
@@ -76,8 +77,8 @@ class LayerNormLSTM(EquationsCell):
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> LSTMState:
         """Zeros."""
-        zeros = jnp.zeros((*batch_shape, self.hidden_size), dtype)
-        return LSTMState(h=zeros, c=zeros)
+        shape = (*batch_shape, self.hidden_size)
+        return LSTMState(h=jnp.zeros(shape, dtype), c=jnp.zeros(shape, dtype))
 
     def noise(self, key: Array, xs: Array) -> Array | None:
         """Draws m for all steps of xs [T, B, D]: [T, B, H], or None at a rate of 0. Consumes `key`."""
@@ -92,19 +93,20 @@ class LayerNormLSTM(EquationsCell):
         h, c = state
         gates = dense((x, params.w_x), (h, params.w_h), parts=4)
         i, f, g, o = (
-            _norm(z, dense.axis) * gamma + beta for z, gamma, beta in zip(gates, params.gamma, params.beta, strict=True)
+            _norm(z, dense.axis, gamma, beta) for z, gamma, beta in zip(gates, params.gamma, params.beta, strict=True)
         )
         g = jnp.tanh(g) if m is None else jnp.tanh(g) * m
-        c = _norm(c * sigmoid(f) + sigmoid(i) * g, dense.axis) * params.gamma_c + params.beta_c
+        c = _norm(c * sigmoid(f) + sigmoid(i) * g, dense.axis, params.gamma_c, params.beta_c)
         h = sigmoid(o) * jnp.tanh(c)
         return LSTMState(h, c), h
 
 
-def _norm(v: Array, axis: int) -> Array:
-    """Zero mean and unit variance over the units, at least in float32: 1e-12 is nothing in float16."""
+def _norm(v: Array, axis: int, gamma: Array, beta: Array) -> Array:
+    """Computes norm(v) gamma + beta; norm(v) at least in float32, as 1e-12 is nothing in float16."""
     wide = v if v.dtype.itemsize >= 4 else v.astype(jnp.float32)
     variance = wide.var(axis, keepdims=True)
     # Equal numbers, as in the gates of a blank row at the start, are normalized to zeros in any case. Without `where`
     # their gradient would grow a million times with every step back.
     scale = jnp.where(variance > 0, jax.lax.rsqrt(variance + 1e-12), 0)
-    return ((wide - wide.mean(axis, keepdims=True)) * scale).astype(v.dtype)
+    normalized = ((wide - wide.mean(axis, keepdims=True)) * scale).astype(v.dtype)
+    return normalized * expand(gamma, v) + expand(beta, v)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, check_choice, check_size
-from rnn_jax.cells.equations import Dense, EquationsCell
+from rnn_jax.base import Array, as_positive, check_choice, check_size
+from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, glorot, init_kernels
 
 
@@ -84,8 +84,8 @@ class LSTM(EquationsCell):
             raise ValueError("projection_clip needs a projection_size")
         for name in ("cell_clip", "projection_clip"):
             clip = getattr(self, name)
-            if clip is not None and not clip > 0:
-                raise ValueError(f"{name} must be positive, not {clip!r}")
+            if clip is not None:
+                object.__setattr__(self, name, as_positive(name, clip))
         check_choice("initializer", self.initializer, INITIALIZERS)
 
     @property
@@ -121,12 +121,12 @@ class LSTM(EquationsCell):
         i, f, g, o = dense((x, params.w_x), (h, params.w_h), bias=params.b, parts=4)
         p = params.p
         if p is not None:
-            i, f = i + p.i * c, f + p.f * c
+            i, f = i + expand(p.i, c) * c, f + expand(p.f, c) * c
         c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
         if self.cell_clip is not None:
             c = _clip(c, self.cell_clip)
         if p is not None:
-            o = o + p.o * c
+            o = o + expand(p.o, c) * c
         h = sigmoid(o) * jnp.tanh(c)
         if params.w_r is not None:
             (h,) = dense((h, params.w_r))
@@ -137,4 +137,4 @@ class LSTM(EquationsCell):
 
 def _clip(v: Array, clip: float) -> Array:
     """V within [-clip, clip]."""
-    return jnp.clip(v, -float(clip), float(clip))
+    return jnp.clip(v, -clip, clip)

@@ -216,7 +216,8 @@ def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: A
             values.extend(v for v, source in zip(vs, call.sources, strict=True) if source == VALUE)
             z = functools.reduce(jnp.add, [_multiply(plan, v, w) for v, w in zip(vs, ws, strict=True)])
             if asked.bias is not None and not _joins_bias(plan, call):
-                z = z + (asked.bias[call.columns] if plan.axis == -1 else asked.bias[call.columns, None])
+                bias = asked.bias[call.columns]
+                z = z + lax.expand_dims(bias, (0 if plan.axis == -1 else 1,))
             zs.append(z)
             return tuple(jnp.split(z, asked.parts, plan.axis))
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnn_jax.base import Array, Cell, State, check_choice, draw_noise
+from rnn_jax.base import Array, Cell, State, check_cell, check_choice, draw_noise
 from rnn_jax.cells import GRU
 from rnn_jax.cells.equations import Precision, offers_equations
 from rnn_jax.implementations.cudnn import unroll_cudnn, why_not_cudnn
@@ -48,9 +48,9 @@ class Rule(NamedTuple):
 
 
 def _is_gru_with_wide_inputs(problem: Problem) -> bool:
-    cell, xs = problem.cell, problem.xs
-    wide = xs.shape[-1] >= 4 * cell.output_size and math.prod(xs.shape[1:-1]) >= 64
-    return wide and isinstance(cell, GRU) and cell.reset_after
+    cell, rows, input_size = problem.cell, math.prod(problem.xs.shape[1:-1]), problem.xs.shape[-1]
+    many = isinstance(rows, int) and rows >= 64  # a symbolic number of sequences counts as few
+    return many and isinstance(cell, GRU) and cell.reset_after and input_size >= 4 * cell.output_size
 
 
 def _always(problem: Problem) -> bool:
@@ -172,7 +172,11 @@ def explain(
       dtype: of the inputs, parameters and states.
       precision: of the products, see `unroll`.
       platform: "cpu", "cuda", "rocm" or "tpu"; None for JAX's default platform.
+
+    Raises:
+      ValueError: for anything but a cell: of a layer, ask for each of its cells.
     """
+    check_cell("explain", cell)
     xs = jax.ShapeDtypeStruct(shape, dtype)
     platform, lines = platform or default_platform(), []
 

@@ -87,7 +87,9 @@ def why_not_pallas(problem: Problem, platform: str) -> str:
     dtypes = {leaf.dtype for leaf in jax.tree.leaves((problem.params, problem.state, xs))}
     if not dtypes <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)} or len(dtypes) > 1:
         return f"arrays all of float32 or all of bfloat16, not {', '.join(sorted(map(str, dtypes)))}"
-    if xs.size == 0 or len(xs) == 0:
+    if not all(isinstance(size, int) for size in xs.shape):
+        return f"sizes that are known, not {xs.shape}"
+    if 0 in xs.shape:
         return "at least one step, one sequence and one feature"
     plan = make_plan(problem)
     if any(term.source == VALUE for call in plan.calls for term in call.terms):

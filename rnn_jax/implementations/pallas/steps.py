@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Params, State
-from rnn_jax.cells.equations import Dense, apply_equations, multiply
+from rnn_jax.cells.equations import Dense, apply_equations, expand, multiply
 from rnn_jax.implementations.fused import Plan, X
 from rnn_jax.lengths import hold
 
@@ -128,7 +128,8 @@ def _run(
 ) -> tuple[tuple[State, Array], Any]:
     """The product of all inputs, and the forward kernel."""
     H, GH = weights.w_h.shape
-    zs_x = multiply(xs, weights.w_x, recurrence.plan.precision) + weights.b
+    zs_x = multiply(xs, weights.w_x, recurrence.plan.precision)
+    zs_x = zs_x + expand(weights.b, zs_x)
     w_h = _gate_by_gate(recurrence, weights.w_h)
 
     def load(t: Any, inputs: Streams) -> Any:
