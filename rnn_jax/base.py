@@ -84,11 +84,19 @@ class Layer(Protocol):
         state: State | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, Array]:
-        """Runs over a whole sequence: xs [T, B, D] -> (final state, ys [T, B, output_size]).
+        """Runs over whole sequences: xs [T, B, D] -> (final state, ys [T, B, output_size]).
 
-        `key` drives what is random in the layer (dropout); None runs it without randomness.
+        Args:
+          params: the parameters.
+          xs: the inputs.
+          state: the state before the first step; None for the initial state.
+          lengths: [B], the number of valid steps of each sequence; None if all are valid.
+          resets: [T, B], bool: the first steps of sequences or episodes in a row. The state passes none of these
+            borders, in whichever direction the layer reads. None if each row is one sequence.
+          key: drives what is random in the layer; None for nothing random.
         """
         ...
 
@@ -111,6 +119,11 @@ def take_step(cell: Cell, params: Params, state: State, x: Array, noise: Any) ->
 def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: Any) -> Array:
     """Bernoulli(1 - rate) / (1 - rate): what to multiply by, so that expected values stay. Consumes `key`."""
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Drops the options that are None, so that a layer of the user's own need not know all of them."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def check_size(name: str, value: Any) -> None:

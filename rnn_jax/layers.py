@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Cell, Layer, Params, State, check_cell, check_choice, check_layer
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_cell, check_choice, check_layer, given
 from rnn_jax.cells.equations import Precision
 from rnn_jax.implementations.problem import Implementation
 from rnn_jax.implementations.table import find
-from rnn_jax.lengths import flip_valid, last_output, valid_steps, where_valid
+from rnn_jax.lengths import flip_valid, last_output, last_steps, reset_steps, valid_steps, where_valid
 from rnn_jax.unroll import unroll
 from rnn_jax.wrappers import CellWrapper, LayerWrapper
 
@@ -44,15 +44,20 @@ class Recurrent(CellWrapper):
         state: State | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, Array]:
         """Runs over a whole sequence: xs [T, B, D] -> (final state, ys [T, B, H]). See `unroll`."""
+        xs = jnp.asarray(xs)
+        if self.reverse and resets is not None:
+            resets = last_steps(resets, xs.shape[0], xs.shape[1:-1], lengths)
         return unroll(
             self.cell,
             params,
             xs,
             state,
             lengths=lengths,
+            resets=resets,
             reverse=self.reverse,
             key=key,
             remat=self.remat,
@@ -114,18 +119,20 @@ class Bidirectional:
         state: BothWays | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[BothWays, Any]:
         """Runs both ways: xs [T, B, D] -> (final states, ys as `merge` has them)."""
+        xs = jnp.asarray(xs)
         _check_parts("params", params, 2, self)
         forward, backward = (None, None) if state is None else _check_parts("state", state, 2, self)
         k_forward, k_backward = (None, None) if key is None else jax.random.split(key)
         each = (params.forward, forward, k_forward), (params.backward, backward, k_backward)
         if self._joins_directions():
-            (forward, backward), (ys_forward, ys_backward) = self._apply_at_once(each, xs, lengths)
+            (forward, backward), (ys_forward, ys_backward) = self._apply_at_once(each, xs, lengths, resets)
         else:
             (forward, ys_forward), (backward, ys_backward) = (
-                layer.apply(params, xs, state, lengths=lengths, key=key)
+                layer.apply(params, xs, state, lengths=lengths, resets=resets, key=key)
                 for layer, (params, state, key) in zip((self.forward, self.backward), each, strict=True)
             )
         match self.merge:
@@ -143,24 +150,29 @@ class Bidirectional:
         alike = self.backward == dataclasses.replace(self.forward, reverse=True)
         return alike and implementation is not None and find(implementation).joins_directions
 
-    def _apply_at_once(self, each: tuple[Any, Any], xs: Array, lengths: Array | None) -> Any:
+    def _apply_at_once(self, each: tuple[Any, Any], xs: Array, lengths: Array | None, resets: Array | None) -> Any:
         """Both directions as one kernel: `vmap` of it over two sets of parameters is still one.
 
         Args:
           each: (params, state, key) of each direction.
           xs: [T, B, D].
           lengths: [B] or None.
+          resets: [T, B] or None.
 
         Returns:
           (both final states, both ys).
         """
 
-        def run(arguments: Any, xs: Array) -> Any:
+        def run(arguments: Any, xs: Array, resets: Array | None) -> Any:
             params, state, key = arguments
-            return self.forward.apply(params, xs, state, lengths=lengths, key=key)
+            return self.forward.apply(params, xs, state, lengths=lengths, resets=resets, key=key)
 
         both = jax.tree.map(lambda *pair: jnp.stack(pair), *each)
-        states, ys = jax.vmap(run)(both, jnp.stack([jnp.asarray(xs), flip_valid(xs, lengths)]))
+        if resets is not None:
+            sizes = xs.shape[0], xs.shape[1:-1]
+            lasts = last_steps(resets, *sizes, lengths)[..., None]
+            resets = jnp.stack([reset_steps(resets, *sizes), flip_valid(lasts, lengths)[..., 0]])
+        states, ys = jax.vmap(run)(both, jnp.stack([xs, flip_valid(xs, lengths)]), resets)
         return [jax.tree.map(lambda a, n=n: a[n], states) for n in range(2)], (ys[0], flip_valid(ys[1], lengths))
 
     def final_output(self, ys: Any, lengths: Array | None = None) -> Array:
@@ -235,6 +247,7 @@ class Stack:
         state: tuple[State, ...] | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[tuple[State, ...], Array]:
         """Runs layer after layer: xs [T, B, D] -> (final states, bottom first, ys of the top layer)."""
@@ -244,7 +257,7 @@ class Stack:
         keys = [None] * depth if key is None else jax.random.split(key, depth)
         final_states = []
         for layer, layer_params, layer_state, k in zip(self.layers, params, states, keys, strict=True):
-            layer_state, xs = layer.apply(layer_params, xs, layer_state, lengths=lengths, key=k)
+            layer_state, xs = layer.apply(layer_params, xs, layer_state, lengths=lengths, key=k, **given(resets=resets))
             final_states.append(layer_state)
         return tuple(final_states), xs
 
@@ -313,11 +326,12 @@ class Residual(LayerWrapper):
         state: State | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, Array]:
         """Runs the layer and adds its inputs: xs [T, B, D] -> (final state, ys [T, B, D])."""
         xs = jnp.asarray(xs)
-        state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=key)
+        state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=key, **given(resets=resets))
         if lengths is not None:
             xs = where_valid(valid_steps(lengths, xs.shape[0], xs.shape[1:-1]), xs, 0)
         return state, xs + ys

@@ -1,4 +1,4 @@
-"""Sequences of unequal lengths in one array: masks of valid steps, and the last valid output."""
+"""Sequences of unequal lengths in one array, and several in a row: valid steps, resets, and the last valid output."""
 
 import functools
 
@@ -39,7 +39,7 @@ def valid_steps(lengths: ArrayLike, num_steps: int, batch_shape: tuple[int, ...]
     return steps < lax.expand_dims(lengths, (0, *range(lengths.ndim + 1, steps.ndim)))
 
 
-def where_valid(valid: Array, new: Array, old: Array | int) -> Array:
+def where_valid(valid: Array, new: Array, old: Array | float) -> Array:
     """Takes `new` where a mask over its leading axes is true, `old` elsewhere."""
     return jnp.where(lax.expand_dims(valid, range(valid.ndim, new.ndim)), new, old)
 
@@ -56,6 +56,42 @@ def hold(valid: Array | None, state: State, stepped: tuple[State, Array]) -> tup
         return stepped
     new_state, y = stepped
     return jax.tree.map(functools.partial(where_valid, valid), new_state, state), where_valid(valid, y, 0)
+
+
+def reset_steps(resets: ArrayLike, num_steps: int, batch_shape: tuple[int, ...]) -> Array:
+    """Checks a mask of resets, [T, B]; returns it with all batch axes, of which the last ones may be left out.
+
+    Raises:
+      ValueError: unless it is boolean and fits the steps and the batch.
+    """
+    resets, shape = jnp.asarray(resets), (num_steps, *batch_shape)
+    if resets.dtype != jnp.bool_:
+        raise ValueError(f"resets has dtype {resets.dtype}, but needs bool")
+    if resets.shape != shape[: resets.ndim] or resets.ndim < min(2, len(shape)):
+        raise ValueError(f"resets has shape {resets.shape}, but needs {shape}, one for each step of each sequence")
+    return jnp.broadcast_to(lax.expand_dims(resets, range(resets.ndim, len(shape))), shape)
+
+
+def restart(reset: Array | None, state: State, initial: State) -> State:
+    """Replaces the state by the initial one where a mask over the leading axes is true; None for no resets."""
+    return state if reset is None else jax.tree.map(functools.partial(where_valid, reset), initial, state)
+
+
+def last_steps(starts: ArrayLike, num_steps: int, batch_shape: tuple[int, ...], lengths: ArrayLike | None) -> Array:
+    """Turns the first steps of sequences in a row into their last ones, where a reader from the end resets.
+
+    The very last valid step is not among them: there, the reader begins with the state that it is given.
+
+    Args:
+      starts: bool [T, B], see `reset_steps`.
+      num_steps: T.
+      batch_shape: B.
+      lengths: [B]; None if all steps are valid.
+    """
+    starts = reset_steps(starts, num_steps, batch_shape)
+    if lengths is not None:
+        starts = starts & valid_steps(lengths, num_steps, batch_shape)
+    return jnp.concatenate([starts[1:], jnp.zeros_like(starts[:1])])
 
 
 def last_output(ys: ArrayLike, lengths: ArrayLike | None = None) -> Array:

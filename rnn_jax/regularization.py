@@ -22,6 +22,7 @@ from rnn_jax.base import (
     check_rate,
     draw_noise,
     dropout_mask,
+    given,
     take_step,
 )
 from rnn_jax.cells.equations import Dense, apply_equations
@@ -43,13 +44,14 @@ class Dropout(LayerWrapper):
         state: State | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State, Array]:
         """Runs the layer and drops from its outputs; nothing is dropped without a key. Consumes `key`."""
         if key is None:
-            return self.layer.apply(params, xs, state, lengths=lengths)
+            return self.layer.apply(params, xs, state, lengths=lengths, **given(resets=resets))
         k_layer, k_mask = jax.random.split(key)
-        state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=k_layer)
+        state, ys = self.layer.apply(params, xs, state, lengths=lengths, key=k_layer, **given(resets=resets))
         return state, ys * dropout_mask(k_mask, self.rate, ys.shape, ys.dtype)
 
 

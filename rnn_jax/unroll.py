@@ -27,7 +27,7 @@ from rnn_jax.base import (
 from rnn_jax.cells.equations import EquationsCell, Precision, offers_equations
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.table import select
-from rnn_jax.lengths import valid_steps, where_valid
+from rnn_jax.lengths import reset_steps, valid_steps, where_valid
 from rnn_jax.meshes import has_explicit_axes, in_auto_axes, spec_of, vary_alike
 from rnn_jax.wrappers import within
 
@@ -39,6 +39,7 @@ def unroll(
     state: State | None = None,
     *,
     lengths: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
     reverse: bool = False,
     key: Array | None = None,
     remat: bool | int = False,
@@ -66,6 +67,8 @@ def unroll(
       lengths: [B], whole numbers from 0 to T: how many steps of each sequence are valid. After them the state is
         held and the outputs are zero; the inputs there, NaN included, reach no output and no gradient. The cell is
         shown zeros in their place, so its step must be differentiable there. None if all steps are valid.
+      resets: [T, B], bool: before each of these steps, in the order of reading, the state becomes the cell's initial
+        one, as for several sequences or episodes in a row. None for no resets.
       reverse: whether to start from the last (valid) step and go back to the first. Outputs stay where their inputs
         are.
       key: drives what is random in the cell, if anything; None for nothing random. Consumed.
@@ -102,9 +105,10 @@ def unroll(
         check_size("remat", chunk_size)
     if has_explicit_axes():
         options = dict(reverse=reverse, remat=remat, precision=precision, implementation=implementation)
-        return _unroll_in_auto_axes(cell, params, xs, state, lengths, key, options)
+        return _unroll_in_auto_axes(cell, params, xs, state, lengths, resets, key, options)
     xs = check_input("xs", xs, min_ndim=2)
     batch_shape = xs.shape[1:-1]
+    initial = None if resets is None else cell.initial_state(batch_shape, xs.dtype)
     if state is None:
         state = cell.initial_state(batch_shape, xs.dtype)
     if isinstance(cell, EquationsCell):
@@ -118,28 +122,38 @@ def unroll(
         valid = valid_steps(lengths, xs.shape[0], batch_shape)
         # Zeros in place of the padding: a NaN that `where` hides going forwards would come back through its gradient.
         xs = where_valid(valid, xs, 0)
+    if resets is not None:
+        resets = reset_steps(resets, xs.shape[0], batch_shape)
+        resets = resets if valid is None else resets & valid
 
-    arrays = vary_alike((params, state, xs, noise, valid))
-    problem = Problem(cell, *arrays, bool(reverse), precision)
+    arrays = dict(params=params, state=state, xs=xs, noise=noise, valid=valid, resets=resets, initial=initial)
+    arrays = vary_alike(arrays)
+    fixed = ("cell", cell), ("reverse", bool(reverse)), ("precision", precision)
+    problem = Problem(**dict(fixed), **arrays)
     run = select(problem, implementation)
     solve = _solve_compiled if _can_be_compiled(problem) else _solve
-    return solve(run, chunk_size, cell, arrays, problem.reverse, precision)
+    return solve(run, chunk_size, fixed, arrays)
 
 
 def _solve(
     run: Callable[[Problem], tuple[State, Array]],
     chunk_size: bool | int,
-    cell: Cell,
-    arrays: tuple[Any, ...],
-    reverse: bool,
-    precision: Precision,
+    fixed: tuple[tuple[str, Any], ...],
+    arrays: dict[str, Any],
 ) -> tuple[State, Array]:
-    """Solves a problem, in chunks of time if there is a size for them or True to choose one."""
+    """Solves a problem, in chunks of time if there is a size for them or True to choose one.
 
-    def run_all(arrays: tuple[Any, ...]) -> tuple[State, Array]:
-        return run(Problem(cell, *arrays, reverse, precision))
+    Args:
+      run: `Implementation.run`.
+      chunk_size: steps in a chunk; True for the square root of T, False for no chunks.
+      fixed: the fields of the problem that are no arrays, by name.
+      arrays: all other fields.
+    """
 
-    problem = Problem(cell, *arrays, reverse, precision)
+    def run_all(arrays: dict[str, Any]) -> tuple[State, Array]:
+        return run(Problem(**dict(fixed), **arrays))
+
+    problem = Problem(**dict(fixed), **arrays)
     num_steps = problem.xs.shape[0]
     if not isinstance(num_steps, int):  # a symbolic number of steps cannot be divided: it is one chunk
         return (jax.checkpoint(run_all) if chunk_size else run_all)(arrays)
@@ -149,7 +163,7 @@ def _solve(
 
 
 # Outside of a jitted function, JAX would compile the loop of every call anew. Inside of one, this is not to be seen.
-_solve_compiled = jax.jit(_solve, static_argnums=(0, 1, 2, 4, 5), inline=True)
+_solve_compiled = jax.jit(_solve, static_argnums=(0, 1, 2), inline=True)
 
 
 def _can_be_compiled(problem: Problem) -> bool:
@@ -169,7 +183,7 @@ def _can_be_compiled(problem: Problem) -> bool:
 
 
 def _unroll_in_auto_axes(
-    cell: Cell, params: Params, xs: ArrayLike, state: State | None, lengths: Any, key: Array | None, options: Any
+    cell: Cell, params: Params, xs: ArrayLike, state: Any, lengths: Any, resets: Any, key: Any, options: Any
 ) -> tuple[State, Array]:
     """Unrolls with the compiler's own sharding inside; the outputs are divided as xs is, the final state as the first.
 
@@ -179,10 +193,10 @@ def _unroll_in_auto_axes(
     spec = spec_of(xs)
     state_specs = P(*spec[1:-1]) if state is None else jax.tree.map(spec_of, state)
 
-    def run(params: Params, xs: Array, state: State | None, lengths: Any, key: Array | None) -> tuple[State, Array]:
-        return unroll(cell, params, xs, state, lengths=lengths, key=key, **options)
+    def run(params: Params, xs: Array, state: Any, lengths: Any, resets: Any, key: Any) -> tuple[State, Array]:
+        return unroll(cell, params, xs, state, lengths=lengths, resets=resets, key=key, **options)
 
-    return in_auto_axes(run, (state_specs, P(*spec[:-1])), params, xs, state, lengths, key)
+    return in_auto_axes(run, (state_specs, P(*spec[:-1])), params, xs, state, lengths, resets, key)
 
 
 def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, chunk_size: int) -> tuple[State, Array]:
@@ -194,12 +208,11 @@ def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, c
       chunk_size: steps in a chunk; where they do not divide T, the last chunk is shorter.
     """
     state, reverse = problem.state, problem.reverse
-    inputs = problem.xs, problem.noise, problem.valid
+    inputs = dict(xs=problem.xs, noise=problem.noise, valid=problem.valid, resets=problem.resets)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def chunk(state: State, inputs: tuple[Array, Any, Array | None]) -> tuple[State, Array]:
-        xs, noise, valid = inputs
-        return run(problem._replace(state=state, xs=xs, noise=noise, valid=valid))
+    def chunk(state: State, inputs: dict[str, Any]) -> tuple[State, Array]:
+        return run(problem._replace(state=state, **inputs))
 
     num_steps = problem.xs.shape[0]
     even = num_steps - num_steps % chunk_size

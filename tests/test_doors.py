@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 from helpers import INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state, loss
 
-import rnn_jax as rnn
+import rnn_jax
 from rnn_jax.implementations.fused import unroll_fused
 from rnn_jax.implementations.pallas import unroll_pallas, why_not_pallas
 from rnn_jax.implementations.table import FUSED, PALLAS
 
+rnn: Any = rnn_jax  # mistakes that a type checker would find, too
 T, B = 5, 3
 LENGTHS = jnp.array([5, 0, 2])
 CELL = rnn.GRU(4)
@@ -89,7 +91,7 @@ def test_numbers_of_jax_and_numpy_are_numbers():
     assert rnn.LSTM(4, cell_clip=jnp.float32(3)) == rnn.LSTM(4, cell_clip=3.0)
     assert rnn.LayerNormLSTM(4, recurrent_dropout=jnp.float32(0.5)) == rnn.LayerNormLSTM(4, recurrent_dropout=0.5)
     params, xs = draw_params(CELL), draw_inputs(T, B)
-    assert_close(rnn.unroll(CELL, params, xs, remat=np.True_), rnn.unroll(CELL, params, xs))  # type: ignore
+    assert_close(rnn.unroll(CELL, params, xs, remat=np.True_), rnn.unroll(CELL, params, xs))
 
 
 # --- cells written to the protocol ---
@@ -218,7 +220,7 @@ def compilations():
     """A list that grows by one with every program that JAX compiles."""
     compiled = []
 
-    def listen(name, _, **__):
+    def listen(name: str, _: float, **__: Any) -> None:
         if name.endswith("backend_compile_duration"):
             compiled.append(name)
 

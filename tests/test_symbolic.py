@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from helpers import CELLS, INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state
 
@@ -68,5 +69,5 @@ def test_known_lengths_and_noise_fit_a_symbolic_program():
     cell = rnn.zoneout(rnn.LayerNormLSTM(4, recurrent_dropout=0.5), h=0.5)
     run = functools.partial(rnn.unroll, cell, key=jax.random.key(0))
     params, xs = draw_params(cell), draw_inputs(5, 3)
-    exported = export(lambda params, xs: run(params, xs, lengths=[2, 0, 1]), (params, xs), (None, "T, ..."))
+    exported = export(lambda params, xs: run(params, xs, lengths=np.array([2, 0, 1])), (params, xs), (None, "T, ..."))
     assert_close(exported(params, xs), run(params, xs, lengths=jnp.array([2, 0, 1])))

@@ -63,6 +63,8 @@ def why_not_cudnn(problem: Problem, platform: str) -> str:
     dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves((problem.params, problem.state, xs))}
     if dtypes != {"float32"}:
         return f"inputs, parameters and states in float32, not {' and '.join(sorted(dtypes - {'float32'}))}"
+    if problem.resets is not None:
+        return "sequences without resets"
     if problem.precision is not None:
         return f"products in float32, not {problem.precision}"
     if not all(isinstance(size, int) and size > 0 for size in xs.shape):

@@ -29,7 +29,7 @@ from rnn_jax.cells.equations import (
     offers_equations,
 )
 from rnn_jax.implementations.problem import Problem
-from rnn_jax.lengths import hold
+from rnn_jax.lengths import hold, restart
 
 # Where the vector of a product comes from, if not from the leaf of the state with the number given.
 X = -1  # the input of the step
@@ -111,21 +111,21 @@ def unroll_fused(
     Raises:
       ValueError: if the equations give `Dense` a matrix or a bias that is not an unmodified parameter.
     """
-    params, state, xs, noise, valid = problem.params, problem.state, problem.xs, problem.noise, problem.valid
+    params, xs, noise = problem.params, problem.xs, problem.noise
     num_steps, *batch_shape, _ = xs.shape
     rows = math.prod(batch_shape)
-    state = jax.tree.map(lambda a: a.reshape(rows, a.shape[-1]), state)
+    state, initial = jax.tree.map(lambda a: a.reshape(rows, a.shape[-1]), (problem.state, problem.initial))
     noise = jax.tree.map(lambda a: a.reshape(num_steps, rows, a.shape[-1]), noise)
     xs = xs.reshape(num_steps, rows, xs.shape[-1])
-    valid = None if valid is None else valid.reshape(num_steps, rows, 1)
+    valid, resets = jax.tree.map(lambda a: a.reshape(num_steps, rows, 1), (problem.valid, problem.resets))
 
     plan = make_plan(problem._replace(state=state, xs=xs, noise=noise), longest_joined)
     leaves = jax.tree.leaves(params)
     plan = plan._replace(axis=choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis)
     if plan.axis == 0:
-        state, xs, noise, valid = _swap_batch_and_features((state, xs, noise, valid))
+        state, initial, xs, noise, valid, resets = _swap_batch_and_features((state, initial, xs, noise, valid, resets))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
-    outputs: Any = _scan(plan, leaves, state, xs, (noise, valid))
+    outputs: Any = _scan(plan, leaves, (state, initial), xs, (noise, valid, resets))
     state, ys = _swap_batch_and_features(outputs) if plan.axis == 0 else outputs
     state = jax.tree.map(lambda a: a.reshape(*batch_shape, a.shape[-1]), state)
     return state, ys.reshape(num_steps, *batch_shape, ys.shape[-1])
@@ -198,16 +198,27 @@ def choose_axis(plan: Plan, leaves: list[Array], rows: int, large_matrices: int 
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _scan(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any) -> tuple[State, Array]:
-    """The forward loop; `extras` are the noise and the mask of all steps."""
-    return _forward(plan, leaves, state, xs, extras, save=False)[0]
+def _scan(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: Any) -> tuple[State, Array]:
+    """Runs the forward loop.
+
+    Args:
+      plan: see `Plan`.
+      leaves: the parameters.
+      states: (the first state, the state after a reset or None).
+      xs: the inputs.
+      extras: the noise, the valid steps and the resets of all steps.
+    """
+    return _forward(plan, leaves, states, xs, extras, save=False)[0]
 
 
-def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: Any, save: bool = True) -> Any:
-    """The forward loop -> ((final state, ys), what the backward loop needs)."""
+def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: Any, save: bool = True) -> Any:
+    """Runs the forward loop -> ((final state, ys), the residuals of the backward loop)."""
+    state, initial = states
     matrices = [[_oriented(plan, w) for w in _matrices(plan, call, leaves)] for call in plan.calls]
 
     def forward_step(state: State, inputs: Any) -> Any:
+        x, (noise, valid, reset) = inputs
+        state = restart(reset, state, initial)
         zs, values = [], []
 
         def product(asked: DenseCall) -> tuple[Array, ...]:
@@ -221,16 +232,16 @@ def _forward(plan: Plan, leaves: list[Array], state: State, xs: Array, extras: A
             zs.append(z)
             return tuple(jnp.split(z, asked.parts, plan.axis))
 
-        new_state, y = _step(plan, product, leaves, state, *inputs)
+        new_state, y = _step(plan, product, leaves, state, x, (noise, valid))
         return new_state, (y, (state, zs, values) if save else None)
 
     final, (ys, saved) = lax.scan(forward_step, state, (xs, extras), reverse=plan.reverse)
-    return (final, ys), (leaves, xs, extras, saved)
+    return (final, ys), (leaves, xs, extras, initial, saved)
 
 
 def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> Any:
-    """The backward loop, and the gradients of the matrices after it."""
-    leaves, xs, extras, (states, zs, values) = residuals
+    """Runs the backward loop, and computes the gradients of the matrices after it."""
+    leaves, xs, extras, initial, (states, zs, values) = residuals
     others = [leaves[n] for n in plan.others]
     transposed = [
         [_oriented(plan, leaves[term.matrix][:, call.columns].T) for term in call.terms if term.source != X]
@@ -238,8 +249,8 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
     ]
 
     def backward_step(carry: Any, inputs: Any) -> Any:
-        d_state, d_others, buffers = carry
-        d_y, state, zs, x, extras = inputs
+        d_state, d_others, d_initial, buffers = carry
+        d_y, state, zs, x, (noise, valid, reset) = inputs
 
         def replayed_step(state: State, zs: list[Array], x: Array, others: list[Array]) -> tuple[State, Array]:
             calls = zip(plan.calls, zs, transposed, buffers, strict=True)
@@ -252,17 +263,22 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
             step_leaves = list(leaves)
             for n, other in zip(plan.others, others, strict=True):
                 step_leaves[n] = other
-            return _step(plan, product, step_leaves, state, x, extras)
+            return _step(plan, product, step_leaves, state, x, (noise, valid))
 
         _, vjp = jax.vjp(replayed_step, state, zs, x, others)
         d_state, d_zs, d_x, d_more = vjp((d_state, d_y))
-        return (d_state, jax.tree.map(jnp.add, d_others, d_more), d_zs), (d_zs, d_x if plan.uses_x else None)
+        d_others = jax.tree.map(jnp.add, d_others, d_more)
+        if reset is not None:  # The saved state is the one after the reset.
+            zeros = jax.tree.map(jnp.zeros_like, d_state)
+            d_initial = jax.tree.map(jnp.add, d_initial, restart(reset, zeros, d_state))
+            d_state = restart(reset, d_state, zeros)
+        return (d_state, d_others, d_initial, d_zs), (d_zs, d_x if plan.uses_x else None)
 
     d_final, d_ys = cotangents
     buffers = [jnp.zeros_like(z, shape=z.shape[1:]) for z in zs]
-    (d_state, d_others, _), (d_zs, d_xs) = lax.scan(
+    (d_state, d_others, d_initial, _), (d_zs, d_xs) = lax.scan(
         backward_step,
-        (d_final, jax.tree.map(jnp.zeros_like, others), buffers),
+        (d_final, *jax.tree.map(jnp.zeros_like, (others, initial)), buffers),
         (d_ys, states, zs, xs, extras),
         reverse=not plan.reverse,
     )
@@ -286,7 +302,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
         if call.bias is not None:
             d_b = d_w[-1] if _joins_bias(plan, call) else d_z.sum(0)
             d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_b)
-    return d_leaves, d_state, d_xs, None
+    return d_leaves, (d_state, d_initial), d_xs, None
 
 
 _scan.defvjp(_forward, _backward)

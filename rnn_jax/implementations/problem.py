@@ -19,6 +19,8 @@ class Problem(NamedTuple):
       valid: bool [T, B]; None if all steps are valid.
       reverse: True to start from the last step.
       precision: of the products, see `multiply`.
+      resets: bool [T, B], the valid steps before which the state becomes `initial`; None for none.
+      initial: the state after a reset; None without resets.
     """
 
     cell: Cell
@@ -29,6 +31,8 @@ class Problem(NamedTuple):
     valid: Array | None = None
     reverse: bool = False
     precision: Precision = None
+    resets: Array | None = None
+    initial: State | None = None
 
 
 class Implementation(NamedTuple):

@@ -8,7 +8,7 @@ from jax import lax
 from rnn_jax.base import Array, State, take_step
 from rnn_jax.cells.equations import Dense, DenseCall, apply_equations
 from rnn_jax.implementations.problem import Problem
-from rnn_jax.lengths import hold
+from rnn_jax.lengths import hold, restart
 
 
 def unroll_scan(problem: Problem) -> tuple[State, Array]:
@@ -16,15 +16,17 @@ def unroll_scan(problem: Problem) -> tuple[State, Array]:
     cell, params, precision = problem.cell, problem.params, problem.precision
     dense = Dense(functools.partial(DenseCall.plain, precision=precision))
 
-    def step(state: State, inputs: tuple[Array, Any, Array | None]) -> tuple[State, Array]:
-        x, noise, valid = inputs
+    def step(state: State, inputs: tuple[Array, Any, Array | None, Array | None]) -> tuple[State, Array]:
+        x, noise, valid, reset = inputs
+        state = restart(reset, state, problem.initial)
         if precision is None:
             stepped = take_step(cell, params, state, x, noise)
         else:
             stepped = apply_equations(cell, params, state, x, dense, noise)
         return hold(valid, state, stepped)
 
-    return lax.scan(step, problem.state, (problem.xs, problem.noise, problem.valid), reverse=problem.reverse)
+    inputs = problem.xs, problem.noise, problem.valid, problem.resets
+    return lax.scan(step, problem.state, inputs, reverse=problem.reverse)
 
 
 def why_not_scan(problem: Problem, platform: str) -> str:

@@ -44,7 +44,7 @@ def unroll_pallas(
     """
     kernels = _backend(backend or jax.default_backend())
     cell: Any = problem.cell
-    params, state, xs, valid = problem.params, problem.state, problem.xs, problem.valid
+    params, state, xs = problem.params, problem.state, problem.xs
     num_steps, *batch_shape, _ = xs.shape
     rows, units = math.prod(batch_shape), cell.hidden_size
     more_rows, more_units = kernels.padded_rows(rows) - rows, kernels.padded_units(units) - units
@@ -64,10 +64,12 @@ def unroll_pallas(
     weights = weights._replace(w_h=jnp.pad(weights.w_h, [(0, more_units), (0, 0)]))
     state = jax.tree.map(lambda a: jnp.pad(a.reshape(rows, units), [(0, more_rows), (0, more_units)]), state)
     xs = jnp.pad(xs.reshape(num_steps, rows, xs.shape[-1]), [(0, 0), (0, more_rows), (0, 0)])
-    if valid is not None:
-        valid = jnp.pad(valid.reshape(num_steps, rows, 1).astype(xs.dtype), [(0, 0), (0, more_rows), (0, 0)])
+    masks = jax.tree.map(
+        lambda a: jnp.pad(a.reshape(num_steps, rows, 1).astype(xs.dtype), [(0, 0), (0, more_rows), (0, 0)]),
+        steps.Masks(problem.valid, problem.resets),
+    )
 
-    outputs: Any = steps.run(recurrence, weights, state, xs, valid)
+    outputs: Any = steps.run(recurrence, weights, state, xs, masks)
     final, ys = outputs
     final = jax.tree.map(lambda a: a[:rows, :units].reshape(*batch_shape, units), final)
     return final, ys[:, :rows, :units].reshape(num_steps, *batch_shape, units)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from rnn_jax.base import Array, Params, State
 from rnn_jax.cells.equations import Dense, apply_equations, expand, multiply
 from rnn_jax.implementations.fused import Plan, X
-from rnn_jax.lengths import hold
+from rnn_jax.lengths import hold, restart
 
 
 class Weights(NamedTuple):
@@ -27,6 +27,18 @@ class Weights(NamedTuple):
     others: list[Array]
 
 
+class Masks(NamedTuple):
+    """Masks of steps, [T, B, 1] of ones and zeros in the dtype of the inputs; None for none.
+
+    Attributes:
+      valid: the valid steps.
+      resets: the steps before which the state becomes zero, the initial state of the cells that kernels run.
+    """
+
+    valid: Any = None
+    resets: Any = None
+
+
 class Streams(NamedTuple):
     """What a kernel reads or writes at every step, arrays [T, B, F]; None for what it does not.
 
@@ -35,16 +47,16 @@ class Streams(NamedTuple):
     Attributes:
       zs_x: x w_x + b, F = GH.
       zs_h: the sums that h w_h is in, F = GH.
-      states: the state before the step, F = H in each leaf.
+      states: the state before the step, and after its reset, F = H in each leaf.
       ys: the outputs, F = H.
-      valid: 1 where a step is valid, 0 where it is not, F = 1.
+      masks: F = 1.
     """
 
     zs_x: Any = None
     zs_h: Any = None
     states: Any = None
     ys: Any = None
-    valid: Any = None
+    masks: Masks = Masks()
 
 
 class Gate(NamedTuple):
@@ -101,9 +113,9 @@ def list_gates(plan: Plan, columns: int) -> list[Gate]:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def run(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None) -> tuple[State, Array]:
-    """Runs over whole sequences: state [B, H], xs [T, B, D], valid [T, B, 1] -> (final state, ys [T, B, H])."""
-    return _run(recurrence, weights, state, xs, valid, save=False)[0]
+def run(recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks: Masks) -> tuple[State, Array]:
+    """Runs over whole sequences: state [B, H], xs [T, B, D] -> (final state, ys [T, B, H])."""
+    return _run(recurrence, weights, state, xs, masks, save=False)[0]
 
 
 def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,13 +130,13 @@ def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_once_differentiable
-def _forward(recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None) -> Any:
+def _forward(recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks: Masks) -> Any:
     """The same -> ((final state, ys), what the backward kernel and the products after it need)."""
-    return _run(recurrence, weights, state, xs, valid, save=True)
+    return _run(recurrence, weights, state, xs, masks, save=True)
 
 
 def _run(
-    recurrence: Recurrence, weights: Weights, state: State, xs: Array, valid: Array | None, save: bool
+    recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks: Masks, save: bool
 ) -> tuple[tuple[State, Array], Any]:
     """The product of all inputs, and the forward kernel."""
     H, GH = weights.w_h.shape
@@ -134,10 +146,11 @@ def _run(
 
     def load(t: Any, inputs: Streams) -> Any:
         zs_x = [_read(inputs.zs_x, t, H, gate.number) if gate.of_x else None for gate in recurrence.gates]
-        return zs_x, _valid(inputs, t)
+        return zs_x, _masks(inputs, t)
 
     def step(t: Any, state: Any, loaded: Any, outputs: Streams, constants: Any) -> State:
-        (zs_x, valid), (w_of, others) = loaded, constants
+        (zs_x, masks), (w_of, others) = loaded, constants
+        state = restart(masks.resets, state, jax.tree.map(jnp.zeros_like, state))
         h = state.h.astype(w_h.dtype)
 
         def sum_up(gate: Gate, z_x: Any) -> Array:
@@ -147,7 +160,9 @@ def _run(
             return product if z_x is None else z_x + product
 
         zs = [sum_up(gate, z_x) for gate, z_x in zip(recurrence.gates, zs_x, strict=True)]
-        new_state, y = _take_step(recurrence, zs, [other(0).astype(jnp.float32) for other in others], state, valid)
+        new_state, y = _take_step(
+            recurrence, zs, [other(0).astype(jnp.float32) for other in others], state, masks.valid
+        )
         _write(outputs.ys, t, H, y)
         if save:
             jax.tree.map(lambda ref, leaf: _write(ref, t, H, leaf), outputs.states, state)
@@ -160,14 +175,14 @@ def _run(
         load,
         step,
         _as_float32(state),
-        Streams(zs_x=zs_x, valid=valid),
+        Streams(zs_x=zs_x, masks=masks),
         (w_h, _as_constants(weights.others)),
         Streams(ys=H, zs_h=GH, states=jax.tree.map(lambda _: H, state)) if save else Streams(ys=H),
         xs.dtype,
         reverse=recurrence.plan.reverse,
         interpret=recurrence.interpret,
     )
-    saved = outputs._replace(ys=None, valid=valid, zs_x=zs_x if recurrence.separate else None)
+    saved = outputs._replace(ys=None, masks=masks, zs_x=zs_x if recurrence.separate else None)
     return (_cast_like(final, state), outputs.ys), (weights, xs, saved)
 
 
@@ -183,14 +198,14 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
     def load(t: Any, inputs: Streams) -> Any:
         zs = [_read(inputs.zs_h if gate.of_h else inputs.zs_x, t, H, gate.number) for gate in recurrence.gates]
         state = jax.tree.map(lambda ref: _read(ref, t, H), inputs.states)
-        return zs, state, _read(inputs.ys, t, H), _valid(inputs, t)
+        return zs, state, _read(inputs.ys, t, H), _masks(inputs, t)
 
     def step(t: Any, carry: Any, loaded: Any, outputs: Streams, constants: Any) -> Any:
         (d_state, d_others), (w_of, others) = carry, constants
-        zs, state, d_y, valid = loaded
+        zs, state, d_y, masks = loaded
         # One for each sequence, so that their cotangents are added up after the loop.
         others = [jnp.broadcast_to(other(0).astype(jnp.float32), state.h.shape) for other in others]
-        replayed_step = functools.partial(_take_step, recurrence, valid=valid)
+        replayed_step = functools.partial(_take_step, recurrence, valid=masks.valid)
         _, vjp = jax.vjp(replayed_step, zs, others, state)
         d_zs, d_others_here, d_state = vjp((d_state, d_y))
         for gate, d_z in zip(recurrence.gates, d_zs, strict=True):
@@ -202,6 +217,7 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
                 _write(outputs.zs_x, t, H, d_z, gate.number)
             if gate.of_h and recurrence.separate:
                 _write(outputs.zs_h, t, H, d_z, gate.number)
+        d_state = restart(masks.resets, d_state, jax.tree.map(jnp.zeros_like, d_state))
         return d_state, jax.tree.map(jnp.add, d_others, d_others_here)
 
     (d_state, d_others), d_streams = recurrence.time_loop(
@@ -258,9 +274,9 @@ def _write(ref: Any, t: Any, H: int, value: Array, gate: int = 0) -> None:
     ref[t, :, gate * H : (gate + 1) * H] = value.astype(ref.dtype)
 
 
-def _valid(inputs: Streams, t: Any) -> Array | None:
-    """Whether the step is valid, [B, 1]; None if all are."""
-    return None if inputs.valid is None else inputs.valid[t] > 0
+def _masks(inputs: Streams, t: Any) -> Masks:
+    """Reads the masks of a step as booleans, [B, 1] each."""
+    return jax.tree.map(lambda ref: ref[t] > 0, inputs.masks)
 
 
 def _gate_by_gate(recurrence: Recurrence, w: Array) -> Array:
