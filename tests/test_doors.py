@@ -220,9 +220,9 @@ def compilations():
     """A list that grows by one with every program that JAX compiles."""
     compiled = []
 
-    def listen(name: str, _: float, **__: Any) -> None:
-        if name.endswith("backend_compile_duration"):
-            compiled.append(name)
+    def listen(event: str, duration_secs: float, **_: Any) -> None:
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield compiled
