@@ -1,4 +1,4 @@
-"""What a cell is, what a layer is, and the checks at their doors.
+"""The protocols of cells and layers, and the checks of their arguments.
 
 The letters that every docstring of the library uses for the axes of arrays:
 
@@ -8,7 +8,7 @@ The letters that every docstring of the library uses for the axes of arrays:
 | B | batch: any number of axes, none included |
 | D | input: the features of one step |
 | H | hidden: the units of a cell |
-| R | recurrent: what a cell feeds back to itself; R = H unless the LSTM projects |
+| R | recurrent: the output that a cell feeds back to itself; R = H unless the LSTM projects |
 | C | classes |
 
 So `xs [T, B, D]` may be an array of shape (28, 128, 28), of shape (28, 28) for one sequence alone, or of
@@ -25,27 +25,26 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 Array: TypeAlias = jax.Array
-Params: TypeAlias = Any  # a pytree of arrays: what is learned
-State: TypeAlias = Any  # a pytree of arrays: what is carried in time
+Params: TypeAlias = Any  # a pytree of arrays that training changes
+State: TypeAlias = Any  # a pytree of arrays that is carried from step to step
 
 
 class Cell(Protocol):
-    """One step of recurrence: a value that holds configuration, and pure functions of parameters and state.
+    """One step of recurrence: a value with configuration, and pure functions of parameters and state.
 
     Any object with these four members unrolls, stacks and runs both ways. The built-in cells are frozen
     dataclasses registered as static, so that a cell can be an argument of a jitted function.
 
-    A cell with something random in its step has a fifth member, `noise(key, xs)`, which draws it for all steps of
-    xs [T, B, D] at once: a pytree of arrays that lead with T and B. `step` then takes one step's share of it as its
-    last argument, or None where nothing is to be random.
+    A cell with a random step has a fifth member, `noise(key, xs)`, which draws the random numbers of all steps of
+    xs [T, B, D] at once: a pytree of arrays that lead with T and B. `step` then takes one step's share as its last
+    argument, or None in a call without a key.
 
-    A cell that offers its `equations` beside its `step` unrolls faster; `equations.EquationsCell` makes the one of the
-    other.
+    A cell that offers its `equations` beside its `step` unrolls faster; `EquationsCell` derives the step from them.
     """
 
     @property
     def output_size(self) -> int:
-        """Size of the last axis of what `step` puts out."""
+        """Size of the last axis of the outputs of `step`."""
         ...
 
     def init(self, key: Array, input_size: int) -> Params:
@@ -53,7 +52,7 @@ class Cell(Protocol):
         ...
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
-        """The state before the first step; every array in it leads with `batch_shape`."""
+        """Returns the state before the first step; every array in it leads with `batch_shape`."""
         ...
 
     def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
@@ -62,11 +61,11 @@ class Cell(Protocol):
 
 
 class Layer(Protocol):
-    """Sequences in, sequences out: what `Recurrent`, `bidirectional`, `stack` and the wrappers have in common."""
+    """Sequences in, sequences out: the protocol of `Recurrent`, `bidirectional`, `stack` and the wrappers."""
 
     @property
     def output_size(self) -> int:
-        """Size of the last axis of what `apply` puts out."""
+        """Size of the last axis of the outputs of `apply`."""
         ...
 
     def init(self, key: Array, input_size: int) -> Params:
@@ -74,7 +73,7 @@ class Layer(Protocol):
         ...
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> State:
-        """The state before the first step; every array in it leads with `batch_shape`."""
+        """Returns the state before the first step; every array in it leads with `batch_shape`."""
         ...
 
     def apply(
@@ -101,12 +100,12 @@ class Layer(Protocol):
         ...
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
-        """What the layer put out after its last valid step, in each direction: ys [T, B, ·] -> [B, ·]."""
+        """Picks the output after the last step taken, in each direction: ys [T, B, ·] -> [B, ·]."""
         ...
 
 
 def draw_noise(cell: Cell, key: Array | None, xs: Array) -> Any:
-    """What is random in all steps of xs [T, B, D]; None without a key, and for cells without `noise`."""
+    """Draws the noise of all steps of xs [T, B, D]; None without a key, and for cells without `noise`."""
     noise = getattr(cell, "noise", None)
     return None if key is None or noise is None else noise(key, xs)
 
@@ -117,7 +116,7 @@ def take_step(cell: Cell, params: Params, state: State, x: Array, noise: Any) ->
 
 
 def dropout_mask(key: Array, rate: float, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Bernoulli(1 - rate) / (1 - rate): what to multiply by, so that expected values stay. Consumes `key`."""
+    """Draws factors ~ Bernoulli(1 - rate) / (1 - rate), which keep expected values. Consumes `key`."""
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
 
 
@@ -207,14 +206,14 @@ def check_like(name: str, value: Any, like: Any, needs: str, dtype: Any = None) 
     """Compares a pytree of arrays with one of the right structure and shapes, array by array.
 
     Args:
-      name: what the caller calls the value, for the messages.
+      name: the argument's name, for the messages.
       value: the pytree to check.
       like: the pytree to compare it with; `jax.ShapeDtypeStruct`s will do.
-      needs: what needs the value to be so, for the messages.
-      dtype: what every array must have that is floating-point in `like`; None for any.
+      needs: the reason for the shapes, for the messages.
+      dtype: of every array that is floating-point in `like`; None for any.
 
     Raises:
-      ValueError: naming the array, the shape or dtype it has and the one it needs.
+      ValueError: naming the array, its shape or dtype and the one needed.
     """
     if jax.tree.structure(value) != jax.tree.structure(like):
         raise ValueError(

@@ -3,7 +3,7 @@
 N units, each +1 or -1, all connected to each other by symmetric weights w [N, N]. Patterns are stored in the weights by
 one formula, without training; a damaged pattern, taken as the state, is restored as the units follow their neighbors:
 
-    s_i <- sign(sum_j w_ij s_j),    or s_i as it is where the sum is zero
+    s_i <- sign(sum_j w_ij s_j),    unchanged where the sum is zero
 
 Where units do so one at a time, the energy E(s) = -1/2 s w s never rises, so that the network comes to rest.
 
@@ -33,12 +33,12 @@ from rnn_jax.base import Array, check_size
 
 
 class Recall(NamedTuple):
-    """Where `recall` ended.
+    """The result of `recall`.
 
     Attributes:
       state: [B, N].
-      sweeps: int32 [], how many it took.
-      settled: bool [], whether all of the batch is at rest.
+      sweeps: int32 [], the number of sweeps.
+      settled: bool [], True if the whole batch is at rest.
     """
 
     state: Array
@@ -94,7 +94,7 @@ def store_pseudo_inverse(patterns: ArrayLike) -> Array:
 
 
 def energy(weights: ArrayLike, state: ArrayLike) -> Array:
-    """The energy of states, which asynchronous updates never raise (Hopfield, 1982).
+    """Computes the energy of states, which asynchronous updates never raise (Hopfield, 1982).
 
         E(s) = -1/2 sum_ij s_i w_ij s_j
 
@@ -118,7 +118,7 @@ def update_unit(weights: ArrayLike, state: ArrayLike, unit: ArrayLike) -> Array:
     Args:
       weights: w [N, N].
       state: s [B, N], each number +1 or -1.
-      unit: which, a whole number from 0 to N - 1, the same throughout the batch.
+      unit: the unit's number, from 0 to N - 1, the same throughout the batch.
 
     Returns:
       The state after it, [B, N].
@@ -176,11 +176,10 @@ def recall(key: Array, weights: ArrayLike, state: ArrayLike, *, max_sweeps: int 
       key: draws the order of each sweep. Consumed.
       weights: w [N, N]. If they are symmetric and no w_ii is negative, there is a rest to come to.
       state: s [B, N], each number +1 or -1: where to begin.
-      max_sweeps: how many to try.
+      max_sweeps: the largest number of sweeps.
 
     Returns:
-      The state, the sweeps that it took, the last of them to see that nothing changes, and whether all of the batch
-      has settled.
+      The state; the number of sweeps, the last of which changes nothing; and whether the whole batch has settled.
 
     Raises:
       ValueError: for other shapes or other numbers.
@@ -209,7 +208,7 @@ def _update_unit(w: Array, s: Array, unit: Array) -> Array:
 
 
 def _follow(field: Array, s: Array) -> Array:
-    """The sign of the field; where it is zero the unit stays as it is, for else it could flip forever."""
+    """Returns the sign of the field, or the state where the field is zero: else a unit could flip forever."""
     return jnp.where(field == 0, s, jnp.sign(field))
 
 

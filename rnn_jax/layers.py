@@ -22,10 +22,13 @@ class Recurrent(CellWrapper):
 
     Args:
       cell: any cell.
-      reverse: whether it reads the sequence from its end.
-      remat: whether to save memory in long sequences, see `unroll`.
+      reverse: True to read each sequence from its end.
+      remat: saves memory in long sequences, see `unroll`.
       precision: of the products, see `unroll`.
-      implementation: how it is computed, see `unroll`; None to choose.
+      implementation: see `unroll`; None to choose.
+
+    Raises:
+      ValueError: for anything but a cell.
     """
 
     _: dataclasses.KW_ONLY
@@ -66,7 +69,7 @@ class Recurrent(CellWrapper):
         )
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
-        """The output after the last step taken, [B, H]; zeros where the length is 0."""
+        """Picks the output after the last step taken, [B, H]; zeros where the length is 0."""
         return last_output(ys[:1]) if self.reverse else last_output(ys, lengths)
 
 
@@ -98,7 +101,7 @@ class Bidirectional:
 
     @property
     def output_size(self) -> int:
-        """The sum of both directions' if they are concatenated, that of each if they are added."""
+        """Both directions' output sizes added up if outputs are concatenated; one of them if outputs are added."""
         if self.merge == "both":
             raise ValueError("bidirectional(merge='both') puts out two sequences, and no layer can read two")
         return self.forward.output_size + (self.backward.output_size if self.merge == "concat" else 0)
@@ -109,7 +112,7 @@ class Bidirectional:
         return BothWays(self.forward.init(k_forward, input_size), self.backward.init(k_backward, input_size))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> BothWays:
-        """Both cells'."""
+        """Returns both cells' initial states."""
         return BothWays(self.forward.initial_state(batch_shape, dtype), self.backward.initial_state(batch_shape, dtype))
 
     def apply(
@@ -122,7 +125,7 @@ class Bidirectional:
         resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[BothWays, Any]:
-        """Runs both ways: xs [T, B, D] -> (final states, ys as `merge` has them)."""
+        """Runs both ways: xs [T, B, D] -> (final states, ys merged)."""
         xs = jnp.asarray(xs)
         _check_parts("params", params, 2, self)
         forward, backward = (None, None) if state is None else _check_parts("state", state, 2, self)
@@ -151,7 +154,7 @@ class Bidirectional:
         return alike and implementation is not None and find(implementation).joins_directions
 
     def _apply_at_once(self, each: tuple[Any, Any], xs: Array, lengths: Array | None, resets: Array | None) -> Any:
-        """Both directions as one kernel: `vmap` of it over two sets of parameters is still one.
+        """Runs both directions as one kernel: `vmap` of a kernel over two sets of parameters is one kernel.
 
         Args:
           each: (params, state, key) of each direction.
@@ -176,7 +179,7 @@ class Bidirectional:
         return [jax.tree.map(lambda a, n=n: a[n], states) for n in range(2)], (ys[0], flip_valid(ys[1], lengths))
 
     def final_output(self, ys: Any, lengths: Array | None = None) -> Array:
-        """Each direction's output after it has read the whole sequence, side by side: [B, 2H]."""
+        """Puts each direction's output after the whole sequence side by side: [B, 2H]."""
         if self.merge == "sum":
             raise ValueError("bidirectional(merge='sum') does not tell the directions' final outputs apart")
         forward, backward = ys if self.merge == "both" else jnp.split(ys, [self.forward.output_size], axis=-1)
@@ -199,11 +202,11 @@ def bidirectional(
     Args:
       cell: the cell that reads from the start.
       backward: the cell that reads from the end; None for one equal to `cell`. Each has parameters of its own.
-      merge: what to put out at each step: "concat", both outputs side by side, forward first; "sum", their sum;
-        "both", the two sequences apart, as `BothWays(forward, backward)`.
-      remat: whether to save memory in long sequences, see `unroll`.
+      merge: the output of each step: "concat" for both outputs side by side, forward first; "sum" for their sum; "both"
+        for the two sequences apart, as `BothWays(forward, backward)`.
+      remat: saves memory in long sequences, see `unroll`.
       precision: of the products, see `unroll`.
-      implementation: how it is computed, see `unroll`; None to choose.
+      implementation: see `unroll`; None to choose.
 
     Returns:
       A layer whose outputs at step t have seen steps 0..t (forward) and t..T-1 (backward).
@@ -227,7 +230,7 @@ class Stack:
 
     @property
     def output_size(self) -> int:
-        """The top layer's."""
+        """The top layer's output size."""
         return self.layers[-1].output_size
 
     def init(self, key: Array, input_size: int) -> tuple[Params, ...]:
@@ -237,7 +240,7 @@ class Stack:
         return tuple(layer.init(k, n) for layer, k, n in zip(self.layers, keys, input_sizes, strict=True))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> tuple[State, ...]:
-        """Each layer's, bottom first."""
+        """Returns each layer's initial state, bottom first."""
         return tuple(layer.initial_state(batch_shape, dtype) for layer in self.layers)
 
     def apply(
@@ -262,7 +265,7 @@ class Stack:
         return tuple(final_states), xs
 
     def final_output(self, ys: Array, lengths: Array | None = None) -> Array:
-        """The top layer's."""
+        """Returns the top layer's final output."""
         return self.layers[-1].final_output(ys, lengths)
 
 

@@ -60,7 +60,7 @@ def dropout(layer: Cell | Layer, rate: float) -> Dropout:
 
         y' = y m,    m ~ Bernoulli(1 - rate) / (1 - rate), fresh for every element of ys
 
-    The state is left alone: only what the next layer reads is dropped. Without a key nothing is dropped.
+    The state is not changed: only the outputs that the next layer reads are dropped. Without a key nothing is dropped.
 
     Args:
       layer: any layer; a cell stands for the layer that runs it forwards.
@@ -78,10 +78,10 @@ Take: TypeAlias = Callable[[State, Array, Any], tuple[State, Array]]  # a cell's
 
 @dataclasses.dataclass(frozen=True)
 class RegularizedCell(CellWrapper):
-    """A cell whose step is the step of another with something done before and after it."""
+    """A cell whose step takes another cell's step, and changes its inputs and results."""
 
     def around(self, take: Take, state: State, x: Array, noise: Any) -> tuple[State, Array]:
-        """Takes the other cell's step, `take`, and does what there is to do around it."""
+        """Takes the other cell's step by `take`, and changes its inputs and results."""
         raise NotImplementedError
 
     def step(self, params: Params, state: State, x: Array, noise: Any = None) -> tuple[State, Array]:
@@ -89,7 +89,7 @@ class RegularizedCell(CellWrapper):
         return self.around(functools.partial(take_step, self.cell, params), state, x, noise)
 
     def equations(self, params: Params, state: State, x: Array, dense: Dense, noise: Any = None) -> tuple[State, Array]:
-        """The same for a cell that offers its equations."""
+        """Takes one step of a cell that offers its equations: x [B, D] -> (state, output)."""
 
         def take(state: State, x: Array, noise: Any) -> tuple[State, Array]:
             return apply_equations(self.cell, params, state, x, dense, noise)
@@ -142,7 +142,7 @@ def variational_dropout(
         (state', y) = step(state, x m_x)
         h' <- h' m_h,    y <- y m_y,    each m ~ Bernoulli(1 - rate) / (1 - rate), one for each sequence
 
-    As in TensorFlow's DropoutWrapper, what is dropped of the state is h on its way to the next step, never an LSTM's
+    As in TensorFlow's DropoutWrapper, only h is dropped of the state, on its way to the next step, never an LSTM's
     memory c. Without a key nothing is dropped.
 
     Args:
@@ -171,7 +171,7 @@ class Zoneout(RegularizedCell):
     honours_axis = True
 
     def noise(self, key: Array, xs: Array) -> tuple[Any, dict[str, Array]]:
-        """Draws which elements are kept, at every step anew, and the cell's own noise. Consumes `key`."""
+        """Draws the elements that are kept, afresh at every step, and the cell's own noise. Consumes `key`."""
         k_cell, *keys = jax.random.split(key, 1 + len(self.rates))
         like = jax.eval_shape(lambda: self.initial_state(xs.shape[:-1]))
         kept = {
@@ -219,7 +219,7 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Zoneout:
 
 
 def _h(state: State) -> Any:
-    """The field h of a state; raises `ValueError` if there is none."""
+    """Returns the field h of a state; raises `ValueError` if there is none."""
     if not hasattr(state, "h"):
         raise ValueError(f"the regularizer needs a cell with a field h in its state, not {type(state).__name__}")
     return state.h

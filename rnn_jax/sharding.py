@@ -8,8 +8,11 @@
 
 The mesh of devices has two axes: those along "batch" share the examples, those along "model" the hidden units of every
 cell, and the rows of every matrix, which belong to the units (row parallelism: Shoeybi et al., 2019, arXiv:1909.08053).
-All of it is annotation; what the devices have to send each other, XLA finds out. In each step in time it is what their
-rows add to the gates, and on the way back the cotangents of the gates; matrices stay where they are.
+The code only annotates; XLA derives the communication. In each step in time, devices send each other their rows' part
+of the sums in the gates, and on the way back the cotangents of the gates; matrices are never sent.
+
+Under a mesh with explicit axes (`jax.set_mesh(jax.make_mesh(...))`) the same functions work: outputs are then divided
+along the batch as the inputs are, and replicated along "model".
 """
 
 import dataclasses
@@ -42,11 +45,11 @@ class TensorParallel(CellWrapper, EquationsCell):
         check_cell("tensor_parallel", self.cell)
 
     def noise(self, key: Array, xs: Array) -> Any:
-        """The cell's; None if nothing is random in it. Consumes `key`."""
+        """Draws the cell's noise; None if it has none. Consumes `key`."""
         return draw_noise(self.cell, key, xs)
 
     def equations(self, params: Params, state: State, x: Array, dense: Dense, noise: Any = None) -> tuple[State, Array]:
-        """The cell's, gate by gate: of all gates in one matrix, each device would have other units' gates."""
+        """Evaluates the cell's equations gate by gate: of one matrix, a device would hold other units' gates."""
         num_devices = jax.sharding.get_abstract_mesh().shape.get(MODEL, 1)
         if num_devices == 1:
             return apply_equations(self.cell, params, state, x, dense, noise)
@@ -113,10 +116,10 @@ def make_mesh(devices: Sequence[Any], model_devices: int = 1) -> Mesh:
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:
-    """Where to put parameters, or all of a `TrainState`, on a mesh.
+    """Computes the shardings of parameters, or of a whole `TrainState`, on a mesh.
 
-    Matrices are divided by rows among the devices along "model", where there are rows for each; all the rest, which is
-    small, is on every device.
+    Matrices are divided by rows among the devices along "model", if these divide the rows; everything else, which is
+    small, is replicated.
 
     Args:
       tree: a pytree of arrays, or of their shapes.

@@ -64,37 +64,35 @@ def unroll(
       params: its parameters.
       xs: the inputs, [T, B, D], floating-point.
       state: the state before the first step taken; None for the cell's initial state.
-      lengths: [B], whole numbers from 0 to T: how many steps of each sequence are valid. After them the state is
-        held and the outputs are zero; the inputs there, NaN included, reach no output and no gradient. The cell is
-        shown zeros in their place, so its step must be differentiable there. None if all steps are valid.
+      lengths: [B], the number of valid steps of each sequence, from 0 to T. After them the state is held and the
+        outputs are zero; the inputs there, NaN included, reach no output and no gradient. The cell reads zeros in their
+        place, so its step must be differentiable there. Trailing batch axes may be left out. None if all are valid.
       resets: [T, B], bool: before each of these steps, in the order of reading, the state becomes the cell's initial
         one, as for several sequences or episodes in a row. None for no resets.
-      reverse: whether to start from the last (valid) step and go back to the first. Outputs stay where their inputs
-        are.
-      key: drives what is random in the cell, if anything; None for nothing random. Consumed.
-      remat: whether to save memory in long sequences (rematerialization, Chen et al., 2016, arXiv:1604.06174): the
-        sequence is run in chunks, of which only the state between them is kept for the gradient; each chunk is run once
-        more on the way back. A number is the steps in a chunk; True is the square root of T, which needs the least
-        memory.
-      precision: "bfloat16" for products with matrices whose factors are rounded to bfloat16, forwards and backwards,
-        while they are added up, and parameters, states, gates and gradients stay, in the dtype of xs (mixed precision,
-        Micikevicius et al., 2018, arXiv:1710.03740; bfloat16 needs no scaling of the loss). Needs a cell that offers
-        its equations. None for products in the dtype of xs.
-      implementation: how it is computed. "scan" is `lax.scan` as it stands, which every JAX transform goes through.
-        "fused" is the same forwards, with a faster derivative (see `fused`), for cells that offer their equations, as
-        all built-in cells and regularizers do: it goes through `grad`, `vmap`, second derivatives by `grad` of `grad`
-        and `hessian`, and `checkpoint`; forward-mode derivatives (`jvp`, `jacfwd`) of the unrolled cell itself, JAX
-        refuses for functions with a derivative of their own, and need "scan". "pallas" is one kernel for all steps, on
-        a GPU or a TPU, see `pallas`; "cudnn" is NVIDIA's own LSTM, see `cudnn`; of both there are first derivatives
-        only. None follows the table of rules for the platform, the cell and the sizes, see `explain`. An
-        `Implementation` of your own will do, too.
+      reverse: True to read from the last valid step to the first. Outputs keep the places of their inputs.
+      key: drives the cell's noise, such as dropout; None for no noise. Consumed.
+      remat: saves memory in long sequences (rematerialization, Chen et al., 2016, arXiv:1604.06174): the sequence runs
+        in chunks, the gradient keeps only the states between them, and each chunk runs once more on the way back. A
+        number is the steps of a chunk; True is the square root of T, which needs the least memory. With a symbolic T,
+        all steps are one chunk.
+      precision: "bfloat16" rounds the factors of products with matrices to bfloat16, forwards and backwards; sums,
+        parameters, states, gates and gradients stay in the dtype of xs (mixed precision, Micikevicius et al., 2018,
+        arXiv:1710.03740; bfloat16 needs no scaling of the loss). Needs a cell that offers its equations. None for
+        products in the dtype of xs.
+      implementation: "scan" is a plain `lax.scan`, which every transform of JAX goes through. "fused" computes the same
+        forwards, with a faster derivative (see `fused`), for cells that offer their equations, as all built-in cells
+        and regularizers do. It goes through `grad`, `vmap`, second derivatives by `grad` of `grad` and `hessian`, and
+        `checkpoint`; forward-mode derivatives (`jvp`, `jacfwd`) need "scan", as JAX refuses them for functions with a
+        derivative of their own. "pallas" is one kernel for all steps on a GPU or a TPU, see `pallas`; "cudnn" is
+        NVIDIA's own LSTM, see `cudnn`; both are differentiated once. None follows the table of rules for the platform,
+        the cell and the sizes, see `explain`. An `Implementation` of your own is used as it is given.
 
     Returns:
-      (final state, ys [T, B, output_size]). The final state is the one after the last step taken, which is the first
+      (final state, ys [T, B, output_size]). The final state is the state after the last step taken, which is the first
       in time if `reverse`; a sequence of length 0 keeps its initial state.
 
     Raises:
-      ValueError: naming the argument, the shape or dtype it has and the one it needs.
+      ValueError: naming the argument, its shape or dtype and the one needed.
     """
     check_cell("unroll", cell)
     check_choice("precision", precision, (None, "bfloat16"))
@@ -162,12 +160,12 @@ def _solve(
     return in_chunks(run, problem, math.isqrt(num_steps - 1) + 1 if chunk_size is True else chunk_size)
 
 
-# Outside of a jitted function, JAX would compile the loop of every call anew. Inside of one, this is not to be seen.
+# Outside of a jitted function, JAX would compile the loop again at every call. Inside of one, `inline` leaves no trace.
 _solve_compiled = jax.jit(_solve, static_argnums=(0, 1, 2), inline=True)
 
 
 def _can_be_compiled(problem: Problem) -> bool:
-    """Returns True if the loop of a problem can be kept for the next call: its cell is a value, and all else arrays."""
+    """Returns True if a compiled loop can serve the next call: the cell is a value, and everything else arrays."""
     cell: Any = problem.cell
     try:
         hash(cell)

@@ -1,6 +1,6 @@
-"""Cells that offer their equations: everything in a step but how its products with matrices are taken.
+"""Cells that offer their equations: a step whose products with matrices are taken by the caller.
 
-The fast path needs the products apart from the rest, which is elementwise: see `fused`.
+The fused implementation needs the products apart from the rest, which is elementwise.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Precision: TypeAlias = Literal["bfloat16"] | None
 
 
 def multiply(v: Array, w: Array, precision: Precision = None) -> Array:
-    """The product v w; with a precision, both are rounded to it, and their products added up in what they were."""
+    """Computes v w; with a precision, both are rounded to it, and the sums have the wider dtype of the two."""
     if precision is None:
         return v @ w
     wider = max(v.dtype, w.dtype, key=lambda dtype: dtype.itemsize)  # one of them may have been rounded before
@@ -35,7 +35,7 @@ def expand(v: Array, like: Array) -> Array:
 
 
 class DenseCall(NamedTuple):
-    """What a cell asks of `Dense`."""
+    """The arguments of one use of `Dense`."""
 
     terms: tuple[tuple[Array, Array], ...]
     bias: Array | None
@@ -43,7 +43,7 @@ class DenseCall(NamedTuple):
     parts: int
 
     def plain(self, precision: Precision = None) -> tuple[Array, ...]:
-        """Takes the products as they are written, see `multiply`."""
+        """Takes the products one by one, see `multiply`."""
         products = (multiply(v, w[:, self.columns], precision) for v, w in self.terms)
         z = sum(products, start=jnp.zeros((), self.terms[0][0].dtype))
         if self.bias is not None:
@@ -58,11 +58,11 @@ Product: TypeAlias = Callable[[DenseCall], tuple[Array, ...]]
 class Dense:
     """Takes the products of a step, z = v_1 w_1 + v_2 w_2 + ... + b, and splits z into equal parts, the gates.
 
-    It is handed to a cell's `equations`, which take every product with a matrix through it; whoever calls them decides
-    how products are computed and what their derivative is.
+    A cell's `equations` take every product with a matrix through it, so that their caller decides how products are
+    computed and differentiated.
 
     Args:
-      product: how they are computed; by default as written.
+      product: computes the parts; by default one product after the other.
       axis: where the features of every vector in the equations are: -1 for [B, H]; 0 for [H, B], which only cells that
         declare `honours_axis` are given.
     """
@@ -80,11 +80,10 @@ class Dense:
         """Takes a sum of products.
 
         Args:
-          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], one of the parameters as it
-            stands.
-          bias: one of the parameters as it stands, [N]; None for none.
-          columns: which of the N columns of the matrices and the bias to use; all, or one stretch of them.
-          parts: into how many parts of equal size to split the sum.
+          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], an unmodified parameter.
+          bias: an unmodified parameter, [N]; None for none.
+          columns: a stretch of the N columns of the matrices and the bias; by default all.
+          parts: the number of equal parts to split the sum into.
 
         Returns:
           The parts, [B, columns / parts] each.
@@ -93,7 +92,7 @@ class Dense:
 
 
 class EquationsCell:
-    """A cell made of its equations, as the built-in cells are, and as your own can be.
+    """A cell defined by its equations, as the built-in cells are, and as your own can be.
 
     Subclass it, and write `output_size`, `init` and `initial_state` as `base.Cell` has them, and in place of `step`
 
@@ -139,14 +138,14 @@ class EquationsCell:
         return apply_equations(self, params, state, x, Dense(), noise)
 
     def check(self: Any, params: Params, state: State, shape: tuple[int, ...], dtype: Any, name: str) -> None:
-        """Checks the arguments of one step against what the cell itself would make.
+        """Checks the arguments of one step against the parameters and the state that the cell itself makes.
 
         Args:
           params: the cell's parameters.
           state: its state, leading with the batch axes of the input.
           shape: of the input of one step, [B, D].
           dtype: of the input.
-          name: what the caller calls the input, for the messages.
+          name: the input's name, for the messages.
 
         Raises:
           ValueError: naming the argument, the shape or dtype it has and the one it needs.

@@ -1,4 +1,4 @@
-"""How the cells' weights begin."""
+"""Initial values of the cells' weights."""
 
 from typing import Literal, TypeAlias, get_args
 
@@ -21,7 +21,7 @@ def init_kernels(
     w_x above those of w_h. "orthogonal" is Keras's: w_x glorot-uniform by itself, w_h orthogonal.
 
     Args:
-      initializer: which of the two.
+      initializer: "glorot" or "orthogonal".
       key: consumed.
       input_size: D.
       recurrent_size: R.

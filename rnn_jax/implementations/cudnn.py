@@ -73,17 +73,17 @@ def why_not_cudnn(problem: Problem, platform: str) -> str:
 
 
 def pack_weights(params: LSTMParams) -> Array:
-    """The parameters of a plain LSTM as cuDNN's flat weights [4 H (D + H + 2)].
+    """Flattens the parameters of a plain LSTM into cuDNN's weights [4 H (D + H + 2)].
 
-    They are w_x^T, w_h^T, the bias of the input, and that of the state, which is zero here. The gates' order, i f g o,
-    is the same.
+    The order is w_x^T, w_h^T, the bias of the input, and that of the state, which is zero here. The gates' order,
+    i f g o, is the same.
     """
     flat = [params.w_x.T.ravel(), params.w_h.T.ravel(), params.b, jnp.zeros_like(params.b)]
     return jnp.concatenate(flat)
 
 
 def unpack_weights(weights: Array, input_size: int, hidden_size: int) -> LSTMParams:
-    """What `pack_weights` packed; of weights with two biases, b is the sum.
+    """Inverts `pack_weights`; of weights with two biases, b is the sum.
 
     Raises:
       ValueError: for a number of weights that does not fit the sizes.

@@ -1,11 +1,11 @@
-"""The fast path of `unroll`: a backward pass of our own, with all weight gradients taken after the loop.
+"""The fused implementation: a custom backward pass, which computes all weight gradients after the loop.
 
 JAX's derivative of a scan adds v^T dz to the gradient of every matrix inside the backward loop: T small products, and T
 passes over the gradients. Here, for cells that offer their `equations`, where every product is taken by `Dense`:
 
-- the forward loop saves the state before each step and z, what each product gave;
+- the forward loop saves the state before each step, and z, the result of each product;
 - the backward loop differentiates the equations with the saved z in place of the products, so that only their
-  elementwise part is computed again. It puts out the cotangents dz, and hands dz w^T on to what v was made of;
+  elementwise part is computed again. It outputs the cotangents dz, and passes dz w^T on to the operands of v;
 - after it, the gradient of each matrix is one product over all steps, dw = v^T dz, and so is that of the inputs.
 """
 
@@ -31,29 +31,29 @@ from rnn_jax.cells.equations import (
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.lengths import hold, restart
 
-# Where the vector of a product comes from, if not from the leaf of the state with the number given.
+# The source of the vector of a product: the number of a leaf of the state, or one of these.
 X = -1  # the input of the step
 VALUE = -2  # a value computed in the step
 
 # On the CPU, a product of few rows with a large matrix is up to twice as fast with the batch as the last axis of vector
-# and result; elementwise work is slower so (benchmarks/RESULTS.md, layout).
-LARGE_MATRICES = 1 << 20  # numbers, all matrices of the cell together
+# and result; elementwise work is slower (benchmarks/RESULTS.md, layout). Both layouts compute the same numbers.
+LARGE_MATRICES = 1 << 20  # numbers in all matrices of the cell together
 MOST_ROWS = 128
 
-# Several vectors are joined into one unless it is so many times as long as the result: then the copy costs more than
-# the sum of several products (benchmarks/RESULTS.md, joining).
+# Several vectors are joined into one unless that is more than this many times as long as the result: then the copy
+# costs more than the sum of several products (benchmarks/RESULTS.md, joining).
 LONGEST_JOINED = 2
 
 
 class Term(NamedTuple):
-    """A product in a step: where its vector comes from, and which leaf of params its matrix is."""
+    """A product in a step: the source of its vector, and the number of its matrix among the leaves of params."""
 
     source: int
     matrix: int
 
 
 class Call(NamedTuple):
-    """One use of `Dense` in a step: its terms, which leaf of params the bias is, and the columns used of them.
+    """One use of `Dense` in a step: its terms, the number of the bias among the leaves of params, and their columns.
 
     Joined, the terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b]; else one by one.
     """
@@ -65,20 +65,20 @@ class Call(NamedTuple):
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """Where the vector of each product comes from."""
+        """The source of the vector of each product."""
         return (VALUE,) if self.joined else tuple(term.source for term in self.terms)
 
 
 class Plan(NamedTuple):
-    """All that is known before the loop.
+    """Everything that is static in the loops.
 
     Attributes:
       cell: the cell.
       tree: the structure of its parameters.
       calls: the uses of `Dense` in a step, in order.
-      others: which leaves of params the step uses outside of `Dense`.
-      uses_x: whether it uses its input outside of `Dense`.
-      reverse: whether the loop starts at the last step.
+      others: the numbers of the leaves of params that the step uses outside of `Dense`.
+      uses_x: True if it uses its input outside of `Dense`.
+      reverse: True if the loop starts at the last step.
       precision: of the products, see `multiply`.
       axis: of the features, see `Dense`.
     """
@@ -173,7 +173,7 @@ def make_plan(problem: Problem, longest_joined: float = LONGEST_JOINED) -> Plan:
             columns = len(range(call.terms[0][1].shape[1])[call.columns])
             joined = len(terms) > 1 and sum(len(w) for _, w in call.terms) <= longest_joined * columns
             calls.append(Call(terms, bias, call.columns, joined))
-            # Zeros: what the products use shall not count as used.
+            # Zeros, so that parameters used in products do not count as used outside of them.
             return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(call.plain))
 
         return apply_equations(cell, jax.tree.unflatten(tree, leaves), state, x, Dense(product), noise)
@@ -341,12 +341,12 @@ def _step(plan: Plan, product: Product, leaves: list[Array], state: State, x: Ar
 
 
 def _joins_bias(plan: Plan, call: Call) -> bool:
-    """Whether the bias, if any, is a row of the matrix, where it would be rounded like the matrix."""
+    """Returns True if a bias becomes a row of the matrix; with a precision it would be rounded like the matrix."""
     return call.joined and plan.precision is None
 
 
 def _vectors(plan: Plan, call: Call, asked: DenseCall) -> list[Array]:
-    """The vectors of the products that a call is: [v_1 v_2 ... 1], or each v."""
+    """Returns the vectors of a call's products: [v_1 v_2 ... 1], or each v."""
     vs = [v for v, _ in asked.terms]
     if not call.joined:
         return vs
@@ -356,7 +356,7 @@ def _vectors(plan: Plan, call: Call, asked: DenseCall) -> list[Array]:
 
 
 def _matrices(plan: Plan, call: Call, leaves: list[Array]) -> list[Array]:
-    """The matrices of the products that a call is: [w_1; w_2; ...; b], or each w."""
+    """Returns the matrices of a call's products: [w_1; w_2; ...; b], or each w."""
     ws = [leaves[term.matrix][:, call.columns] for term in call.terms]
     if not call.joined:
         return ws
@@ -366,24 +366,24 @@ def _matrices(plan: Plan, call: Call, leaves: list[Array]) -> list[Array]:
 
 
 def _oriented(plan: Plan, w: Array) -> Array:
-    """A matrix [K, N] as `_multiply` wants it, rounded once for all steps."""
+    """Prepares a matrix [K, N] for `_multiply`, rounded once for all steps."""
     w = w if plan.precision is None else w.astype(plan.precision)
     return w if plan.axis == -1 else w.T
 
 
 def _multiply(plan: Plan, v: Array, oriented_w: Array) -> Array:
-    """The product v w: v [B, K] -> [B, N], or v [K, B] -> [N, B]."""
+    """Computes v w: v [B, K] -> [B, N], or v [K, B] -> [N, B]."""
     return multiply(v, oriented_w, plan.precision) if plan.axis == -1 else multiply(oriented_w, v, plan.precision)
 
 
 def _rows(plan: Plan, vs: Array) -> Array:
-    """All steps and sequences of [T, B, F] or [T, F, B] one below the other: [TB, F]."""
+    """Puts all steps and sequences of [T, B, F] or [T, F, B] one below the other: [TB, F]."""
     vs = vs if plan.axis == -1 else _swap_batch_and_features(vs)
     return vs.reshape(-1, vs.shape[-1])
 
 
 def _unrows(plan: Plan, rows: Array, like: Array) -> Array:
-    """What `_rows` did, undone: [TB, F] in the shape of `like`."""
+    """Inverts `_rows`: [TB, F] in the shape of `like`."""
     if plan.axis == -1:
         return rows.reshape(like.shape)
     num_steps, features, batch = like.shape
@@ -391,7 +391,7 @@ def _unrows(plan: Plan, rows: Array, like: Array) -> Array:
 
 
 def _columns_of(leaf: Array, columns: slice, values: Array) -> Array:
-    """An array like `leaf` that is zero but for `values` in some of the columns."""
+    """Returns zeros like `leaf`, with `values` in some of the columns."""
     if values.shape == leaf.shape:
         return values
     return lax.dynamic_update_slice_in_dim(jnp.zeros_like(leaf), values, columns.indices(leaf.shape[-1])[0], axis=-1)

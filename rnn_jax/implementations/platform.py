@@ -4,7 +4,7 @@ import jax
 
 
 def default_platform() -> str:
-    """What JAX computes on unless told otherwise: cpu, cuda, rocm or tpu, the names of `lax.platform_dependent`."""
+    """Returns JAX's default platform: cpu, cuda, rocm or tpu, the names of `lax.platform_dependent`."""
     backend = jax.default_backend()
     if backend != "gpu":
         return backend

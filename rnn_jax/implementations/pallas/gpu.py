@@ -1,8 +1,8 @@
 """The loop over time for GPUs, in Triton: one program for each block of sequences.
 
-Triton's arrays have sizes that are powers of two, and its products need at least 16 of everything. The weights stay in
-the shared memory of the program's multiprocessor; of what does not fit there, each step reads gate after gate from the
-second-level cache.
+Triton's arrays have sizes that are powers of two, and its products need sizes of at least 16. The weights stay in the
+shared memory of the program's multiprocessor; each step reads the gates that do not fit there from the second-level
+cache.
 
 JAX deprecates Pallas's Triton backend since 0.11 and warns when a kernel is lowered. Once it is gone, this module fails
 to import, and `why_not_pallas` says so.
@@ -23,7 +23,8 @@ from rnn_jax.implementations.pallas.steps import store
 
 BLOCK_ROWS = 16  # sequences of a program; more programs beat larger ones, as each takes its steps one after the other
 
-# KiB that a program can have by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on others.
+# KiB of shared memory for a program by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on
+# other GPUs.
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
 
@@ -33,17 +34,17 @@ LARGEST_WEIGHTS = 512 << 10
 
 
 def padded_rows(rows: int) -> int:
-    """How many sequences the kernels run for so many."""
+    """Rounds the number of sequences up to whole blocks."""
     return -(-rows // BLOCK_ROWS) * BLOCK_ROWS
 
 
 def padded_units(units: int) -> int:
-    """How many units the kernels run for so many."""
+    """Rounds the number of units up to a size that the kernels can run."""
     return max(16, pl.next_power_of_2(units))
 
 
 def why_not(num_gates: int, units: int, itemsize: int) -> str:
-    """What the kernels need of the GPU and the recurrent weights, and do not find; empty if they will do.
+    """Returns the requirement that the GPU or the recurrent weights do not meet; empty if the kernels can run.
 
     Args:
       num_gates: of the cell.
@@ -74,9 +75,9 @@ def time_loop(
     """Runs a step over time within one kernel.
 
     Args:
-      load: (t, inputs) -> what the step needs of them; inputs are references, to be read at t.
-      step: (t, carry, what was loaded, outputs, constants) -> carry; outputs are references, to be written at t, and
-        constants are functions that give an array [K, F] for a number.
+      load: (t, inputs) -> the inputs of the step; inputs are references, to be read at t.
+      step: (t, carry, the inputs of the step, outputs, constants) -> carry; outputs are references, to be written at
+        t, and constants are functions that return an array [K, F] for a number.
       carry: arrays [B, H], before the first step.
       inputs: arrays [T, B, F].
       constants: arrays [N, K, F].
@@ -130,7 +131,7 @@ def time_loop(
 
 
 def _keep(memory: int, ref: Any) -> Callable[[int], Any]:
-    """Loads as many of the arrays in a constant [N, K, F] as so many bytes hold; returns how to get at each of them."""
+    """Loads as many arrays of a constant [N, K, F] as fit into `memory` bytes; returns a getter by number."""
     number, *shape = ref.shape
     size = math.prod(shape) * ref.dtype.itemsize
     if number * size > memory:
@@ -146,5 +147,5 @@ def _memory_for_weights(units: int) -> int:
 
 
 def _compute_capability() -> str:
-    """The GPU's; that of an H100 where there is none, to lower for."""
+    """Returns the GPU's compute capability; without a GPU, an H100's, for lowering."""
     return getattr(jax.devices()[0], "compute_capability", "9.0")

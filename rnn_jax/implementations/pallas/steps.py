@@ -1,7 +1,7 @@
-"""One step in each kernel, made of the cell's own equations, and what is done for all steps before and after.
+"""One step in each kernel, made of the cell's own equations, and the products over all steps before and after.
 
 The letter G is for the gates: matrices have G times H columns, and the kernels read and write arrays [T, B, GH] gate by
-gate. What they compute elementwise is float32, whatever they read and write.
+gate. Their elementwise operations are in float32, whatever the dtype of the arrays.
 """
 
 import functools
@@ -40,9 +40,9 @@ class Masks(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """What a kernel reads or writes at every step, arrays [T, B, F]; None for what it does not.
+    """The arrays [T, B, F] that a kernel reads or writes at every step; None for the others.
 
-    The backward kernel writes cotangents in the place of what they belong to.
+    The backward kernel writes cotangents into the fields of their primals.
 
     Attributes:
       zs_x: x w_x + b, F = GH.
@@ -60,12 +60,12 @@ class Streams(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """A part of what a use of `Dense` gives: columns of x w_x + b, of h w_h, or of their sum.
+    """A part of the result of `Dense`: columns of x w_x + b, of h w_h, or of their sum.
 
     Attributes:
-      number: which H of the GH columns.
-      of_x: whether x w_x + b is in it.
-      of_h: whether h w_h is.
+      number: from 0 to G - 1: its H of the GH columns.
+      of_x: True if x w_x + b is in it.
+      of_h: True if h w_h is in it.
     """
 
     number: int
@@ -74,11 +74,11 @@ class Gate(NamedTuple):
 
 
 class Recurrence(NamedTuple):
-    """All that is known before the loop.
+    """Everything that is static in the kernels.
 
     Attributes:
-      plan: what a step of the cell does.
-      gates: what each use of `Dense` in it gives.
+      plan: of a step of the cell.
+      gates: the parts of the results of `Dense` in a step.
       time_loop: the loop over time in a kernel, of `gpu` or `tpu`.
       interpret: see `unroll_pallas`.
     """
@@ -90,12 +90,12 @@ class Recurrence(NamedTuple):
 
     @property
     def separate(self) -> bool:
-        """Whether there is a gate that has only one of x w_x + b and h w_h in it."""
+        """True if a gate has only one of x w_x + b and h w_h in it."""
         return not all(gate.of_x and gate.of_h for gate in self.gates)
 
 
 def split_params(plan: Plan, params: Params) -> Weights:
-    """Tells the parameters of a cell apart."""
+    """Sorts the parameters of a cell."""
     leaves = jax.tree.leaves(params)
     matrices = {term.source == X: leaves[term.matrix] for call in plan.calls for term in call.terms}
     bias = next(leaves[call.bias] for call in plan.calls if call.bias is not None)
@@ -103,7 +103,7 @@ def split_params(plan: Plan, params: Params) -> Weights:
 
 
 def list_gates(plan: Plan, columns: int) -> list[Gate]:
-    """What each use of `Dense` in a step gives, for a cell whose matrices have GH columns."""
+    """Lists the parts of the results of `Dense` in a step, for a cell whose matrices have GH columns."""
     gates = []
     for call in plan.calls:
         of_x, of_h = (any((term.source == X) is wanted for term in call.terms) for wanted in (True, False))
@@ -131,14 +131,14 @@ def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
 
 @_once_differentiable
 def _forward(recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks: Masks) -> Any:
-    """The same -> ((final state, ys), what the backward kernel and the products after it need)."""
+    """Runs the same -> ((final state, ys), residuals of the backward pass)."""
     return _run(recurrence, weights, state, xs, masks, save=True)
 
 
 def _run(
     recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks: Masks, save: bool
 ) -> tuple[tuple[State, Array], Any]:
-    """The product of all inputs, and the forward kernel."""
+    """Computes the product of all inputs, and runs the forward kernel."""
     H, GH = weights.w_h.shape
     zs_x = multiply(xs, weights.w_x, recurrence.plan.precision)
     zs_x = zs_x + expand(weights.b, zs_x)
@@ -188,7 +188,7 @@ def _run(
 
 @_once_differentiable
 def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
-    """The backward kernel, and the products over all steps after it."""
+    """Runs the backward kernel, and computes the products over all steps after it."""
     weights, xs, saved = residuals
     d_final, d_ys = cotangents
     H, GH = weights.w_h.shape
@@ -265,12 +265,12 @@ def store(ref: Any, value: Array) -> None:
 
 
 def _read(ref: Any, t: Any, H: int, gate: int = 0) -> Array:
-    """What a stream has for a step, or for one of its gates: [B, H]."""
+    """Reads a step, or one gate of a step, of a stream: [B, H]."""
     return ref[t, :, gate * H : (gate + 1) * H].astype(jnp.float32)
 
 
 def _write(ref: Any, t: Any, H: int, value: Array, gate: int = 0) -> None:
-    """Puts out what `_read` would read."""
+    """Writes to where `_read` reads."""
     ref[t, :, gate * H : (gate + 1) * H] = value.astype(ref.dtype)
 
 
@@ -280,18 +280,18 @@ def _masks(inputs: Streams, t: Any) -> Masks:
 
 
 def _gate_by_gate(recurrence: Recurrence, w: Array) -> Array:
-    """A matrix as the kernels multiply with it: [H, GH] -> [G, H, H]."""
+    """Splits a matrix into the kernels' constants: [H, GH] -> [G, H, H]."""
     w = w.astype(recurrence.plan.precision or w.dtype)
     return w.reshape(len(w), -1, len(w)).swapaxes(0, 1)
 
 
 def _as_constants(vectors: list[Array]) -> list[Array]:
-    """Vectors as the kernels want all that is the same at every step: [H] -> [1, 1, H]."""
+    """Turns vectors into the kernels' constants: [H] -> [1, 1, H]."""
     return [vector[None, None] for vector in vectors]
 
 
 def _rows(a: Array) -> Array:
-    """All steps and sequences one below the other: [T, B, F] -> [TB, F]."""
+    """Puts all steps and sequences one below the other: [T, B, F] -> [TB, F]."""
     return a.reshape(-1, a.shape[-1])
 
 

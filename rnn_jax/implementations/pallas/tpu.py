@@ -19,24 +19,24 @@ SUBLANES = 16  # 8 of 4 bytes, 16 of 2
 MOST_ROWS = 128  # sequences in a block, as many as the rows that the matrix unit takes at once
 
 # Bytes. Of the 16 MiB that a kernel has, the weights take their part once, and a block of steps twice, as the next is
-# read during one; the rest is for what a step computes.
+# read during one; the rest is for the intermediate values of a step.
 MEMORY = 12 << 20
 LARGEST_WEIGHTS = 8 << 20
 
 
 def padded_rows(rows: int) -> int:
-    """How many sequences the kernels run for so many."""
+    """Rounds the number of sequences up to whole blocks."""
     block = SUBLANES if rows <= MOST_ROWS else MOST_ROWS
     return -(-rows // block) * block
 
 
 def padded_units(units: int) -> int:
-    """How many units the kernels run for so many."""
+    """Rounds the number of units up to a size that the kernels can run."""
     return -(-units // LANES) * LANES
 
 
 def why_not(num_gates: int, units: int, itemsize: int) -> str:
-    """What the kernels need of the recurrent weights, and do not find; empty if they will do. See `gpu.why_not`."""
+    """Returns the requirement that the recurrent weights do not meet; empty if they fit. See `gpu.why_not`."""
     size = num_gates * units * units * itemsize
     return f"recurrent weights of at most {LARGEST_WEIGHTS} bytes, not {size}" if size > LARGEST_WEIGHTS else ""
 
@@ -82,7 +82,7 @@ def time_loop(
         jax.tree.map(store, carry_refs, final)
 
     def block_of(array: Any) -> pl.BlockSpec:
-        """What a program has of an array [B, F], or [T, B, F]."""
+        """The program's share of an array [B, F] or [T, B, F]."""
         features = array.shape[-1]
         if array.ndim == 2:
             return pl.BlockSpec((block_rows, features), lambda n, _: (n, 0))
