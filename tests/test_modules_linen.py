@@ -1,5 +1,9 @@
 """Modules of linen around our cells compute what linen's own compute, and linen's cells run as ours."""
 
+# Flax declares what its modules return as unions, and most of its arrays as Any or dicts.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
+
 import dataclasses
 import warnings
 
@@ -182,10 +186,12 @@ class TestNetworks:
         assert_close(run(xs, reverse=True), turned)
         assert_close(run(xs, reverse=True, keep_order=True), flip_sequences(turned, lengths, 1, False))
 
-    @pytest.mark.parametrize("cell", [rnn.LSTM(H, peepholes=True), NETWORK, rnn.dropout(rnn.bidirectional(rnn.GRU(H)), 0.5)])
+    @pytest.mark.parametrize(
+        "cell", [rnn.LSTM(H, peepholes=True), NETWORK, rnn.dropout(rnn.bidirectional(rnn.GRU(H)), 0.5)]
+    )
     def test_variables_are_named_as_our_fields_and_drawn_by_the_cell(self, cell):
         module = rnn.linen.RNN(cell, param_dtype=jnp.float16)
-        variables = module.init(jax.random.key(0), draw(B, T, D))
+        variables = module.init(jax.random.key(0), draw(B, T, D, dtype=np.float16))
         like = jax.eval_shape(lambda: rnn.linen.to_variables(cell.init(jax.random.key(0), D)))
         assert jax.tree.structure(variables) == jax.tree.structure(like)
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float16)}
@@ -311,7 +317,9 @@ class TestRNNCell:
         expected = rnn.linen.RNN(cell).apply(variables, draw(B, T, D), **options)
         assert_close((state, up_to(options["seq_lengths"], ys)), expected)
 
-    @pytest.mark.parametrize("kind", [rnn.linen.RNN, lambda cell: nn.RNN(rnn.linen.RNNCell(cell))], ids=["RNN", "RNNCell"])
+    @pytest.mark.parametrize(
+        "kind", [rnn.linen.RNN, lambda cell: nn.RNN(rnn.linen.RNNCell(cell))], ids=["RNN", "RNNCell"]
+    )
     def test_both_run_within_their_bidirectional(self, kind):
         module = nn.Bidirectional(kind(rnn.LSTM(H)), kind(rnn.LSTM(H)), return_carry=True)
         (carries, ys), variables = module.init_with_output(jax.random.key(0), draw(B, T, D))
@@ -326,7 +334,9 @@ class TestRNNCell:
             assert len(jax.tree.leaves(variables)) == 4
             assert_close(
                 ys[..., H:],
-                shared.apply({"params": variables["params"]["forward_rnn"]}, draw(B, T, D), reverse=True, keep_order=True),
+                shared.apply(
+                    {"params": variables["params"]["forward_rnn"]}, draw(B, T, D), reverse=True, keep_order=True
+                ),
             )
 
     def test_it_is_one_of_their_cells(self):
@@ -459,8 +469,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("module", "match"),
         [
-            (rnn.linen.RNN(nn.LSTMCell(H)), "RNN needs a cell or layer of rnn_jax, not LSTMCell"),  # type: ignore
-            (rnn.linen.RNN(rnn.GRU(H)), "needs the params w_x, w_h, b, b_h, but the variables have w_x, w_h, b$"),
+            (rnn.linen.RNN(nn.LSTMCell(H)), "RNN needs a cell or layer of rnn_jax, not LSTMCell"),
+            (rnn.linen.RNN(rnn.GRU(H)), "needs the params w_x, w_h, b, b_h, but the variables have w_x, w_h, b"),
             (rnn.linen.RNN(rnn.LSTM(H), variable_axes={"params": 0}), "variable_axes and variable_carry must be empty"),
             (rnn.linen.RNN(rnn.LSTM(H), variable_carry="state"), "variable_axes and variable_carry must be empty"),
         ],
@@ -471,7 +481,7 @@ class TestErrors:
 
     def test_of_a_cell(self):
         variables, carry = rnn.linen.to_variables(draw_params(NETWORK)), NETWORK.initial_state((B,))
-        layer = rnn.linen.RNNCell(NETWORK)  # type: ignore
+        layer = rnn.linen.RNNCell(NETWORK)
         one_line(lambda: layer.apply(variables, carry, draw(B, D)), "needs a cell, which has a step")
 
     def test_of_from_linen(self):

@@ -1,5 +1,9 @@
 """Modules of nnx around our cells compute what nnx's own compute, and nnx's cells run as ours."""
 
+# Flax declares what its modules return as unions, and most of its arrays as Any or dicts.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalMemberAccess=false
+
 import inspect
 import subprocess
 import sys

@@ -9,6 +9,7 @@ them), and dropout and zoneout draw from the stream `dropout`: without it, nothi
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -211,16 +212,17 @@ class LinenCell:
     module: Any
     in_features: int
 
-    @property
+    @functools.cached_property
     def output_size(self) -> int:
         """Size of the last axis of the module's output."""
-        carry, x = self.initial_state((1,)), jnp.zeros((1, self.in_features))
+        batch_shape = (1,) * self.module.num_feature_axes  # axes of an image, if any, count as axes of the batch
+        carry, x = self.initial_state(batch_shape), jnp.zeros((*batch_shape, self.in_features))
         (_, y), _ = jax.eval_shape(self.module.init_with_output, jax.random.key(0), carry, x)
         return y.shape[-1]
 
     def init(self, key: Array, input_size: int) -> Params:
         """Draws the module's parameters for inputs of `input_size` features. Consumes `key`."""
-        x = jnp.zeros((1, input_size))
+        x = jnp.zeros((*(1,) * self.module.num_feature_axes, input_size))
         carry = self.module.initialize_carry(jax.random.key(0), x.shape)
         return self.module.init(key, carry, x).get("params", {})
 
@@ -258,8 +260,9 @@ def from_linen(module: nn.Module, variables: Mapping[str, Any], *, in_features: 
     `convert.from_flax`.
 
     Args:
-      module: a module with `__call__(carry, inputs)` and `initialize_carry(rng, input_shape)`, all of whose variables
-        are parameters; or an `RNN` or `RNNCell` of this module, which gives back its cell or layer.
+      module: a module with `__call__(carry, inputs)`, `initialize_carry(rng, input_shape)` and `num_feature_axes`,
+        without variables that are not parameters; or an `RNN` or `RNNCell` of this module, which gives back its cell or
+        layer.
       variables: its variables, {"params": ...}.
       in_features: the number of input features, for modules whose carry or output size depends on it.
 

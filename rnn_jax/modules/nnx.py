@@ -9,6 +9,7 @@ stream `dropout` of `rngs` until `module.eval()`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -269,7 +270,7 @@ class NnxCell:
     in_features: int
     name: str
 
-    @property
+    @functools.cached_property
     def output_size(self) -> int:
         """Size of the last axis of the module's output."""
         state, x = self.initial_state((1,)), jnp.zeros((1, self.in_features))
