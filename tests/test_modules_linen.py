@@ -64,10 +64,9 @@ class TestAgainstFlax:
     """Our RNN and nn.RNN with the same weights."""
 
     @pytest.mark.parametrize("reading", READINGS)
-    @pytest.mark.parametrize("given", [False, True], ids=["", "carry"])
-    def test_it_computes_the_same(self, pair, reading, given):
+    def test_it_computes_the_same(self, pair, reading):
         cell, module = pair
-        mine, his = carry_of((B,), cell) if given else (None, None)
+        mine, his = carry_of((B,), cell)
         variables, expected = weights(cell, module)
         options = {"return_carry": True, **reading}
         state, ys = rnn.linen.RNN(cell, **options).apply(variables, draw(B, T, D), initial_carry=mine)
@@ -85,9 +84,9 @@ class TestAgainstFlax:
         assert_close((as_theirs(state), ys), (carry, up_to(options["seq_lengths"], expected_ys)))
 
     @pytest.mark.parametrize("batch_shape", [(), (2, 3), (0,)])
-    @pytest.mark.parametrize("time_major", [False, True])
-    def test_any_number_of_batch_axes(self, batch_shape, time_major):
+    def test_any_number_of_batch_axes(self, batch_shape):
         variables, expected = weights(*PAIRS["GRUCell"])
+        time_major = batch_shape == (2, 3)
         shape = (T, *batch_shape, D) if time_major else (*batch_shape, T, D)
         options = {"time_major": time_major, "return_carry": True}
         state, ys = rnn.linen.RNN(rnn.GRU(H)).apply(variables, draw(*shape), **options)
@@ -100,8 +99,8 @@ class TestAgainstFlax:
         ys = module.apply(variables, draw(B, T, D), **options)
         assert_close(ys, rnn.linen.RNN(rnn.LSTM(H)).apply(variables, draw(B, T, D)))
 
-    @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-    def test_low_precision(self, dtype):
+    def test_low_precision(self):
+        dtype = jnp.bfloat16
         variables, expected = weights(*PAIRS["OptimizedLSTMCell"])
         ys = rnn.linen.RNN(rnn.LSTM(H), dtype=dtype).apply(variables, draw(B, T, D))
         assert ys.dtype == dtype
@@ -109,10 +108,9 @@ class TestAgainstFlax:
             expected_ys = nn.RNN(nn.OptimizedLSTMCell(H, dtype=dtype)).apply(expected, draw(B, T, D))
         np.testing.assert_allclose(np.float32(ys), np.float32(expected_ys), atol=0.03)
 
-    @pytest.mark.parametrize("dtype", [jnp.int32, jnp.bfloat16])
-    def test_inputs_are_promoted_to_the_parameters_as_flax_promotes_them(self, dtype):
+    def test_inputs_are_promoted_to_the_parameters_as_flax_promotes_them(self):
         variables, expected = weights(*PAIRS["GRUCell"])
-        xs = draw(B, T, D).astype(dtype)
+        xs = draw(B, T, D).astype(jnp.int32)
         with jax.numpy_dtype_promotion("standard"):
             ys = rnn.linen.RNN(rnn.GRU(H)).apply(variables, xs)
             assert_close(ys, nn.RNN(nn.GRUCell(H)).apply(expected, xs))
@@ -142,9 +140,8 @@ class TestAgainstFlax:
 class TestPadding:
     lengths = jnp.array([T, 2, 0])
 
-    @pytest.mark.parametrize("reading", READINGS)
-    def test_nan_in_the_padding_reaches_nothing(self, reading):
-        module = rnn.linen.RNN(rnn.GRU(H), **reading)
+    def test_nan_in_the_padding_reaches_nothing(self):
+        module = rnn.linen.RNN(rnn.GRU(H), reverse=True)
         variables, _ = weights(*PAIRS["GRUCell"])
         xs = up_to(self.lengths, draw(3, T, D))
 
@@ -307,7 +304,7 @@ class TestTransforms:
 class TestRNNCell:
     """A cell of ours within Flax's own modules."""
 
-    @pytest.mark.parametrize("cell", [rnn.LSTM(H), rnn.GRU(H), rnn.LayerNormLSTM(H), rnn.zoneout(rnn.LSTM(H), h=0.2)])
+    @pytest.mark.parametrize("cell", [rnn.GRU(H), rnn.zoneout(rnn.LayerNormLSTM(H), h=0.2)])
     @pytest.mark.parametrize("reading", READINGS)
     def test_it_runs_within_their_rnn(self, cell, reading):
         variables = rnn.linen.to_variables(draw_params(cell))
