@@ -30,6 +30,7 @@ from rnn_jax.wrappers import CellWrapper, LayerWrapper
 
 if TYPE_CHECKING:
     from rnn_jax.app.model import Model, load_run
+    from rnn_jax.modules import linen, nnx
 
 __version__ = "0.1.0"
 
@@ -68,8 +69,10 @@ __all__ = [
     "explain",
     "hopfield",
     "last_output",
+    "linen",
     "load_run",
     "make_mesh",
+    "nnx",
     "residual",
     "shardings",
     "stack",
@@ -79,8 +82,13 @@ __all__ = [
     "zoneout",
 ]
 
-# Names of the program, which is imported when one of them is asked for (PEP 562).
-_ON_DEMAND = {"Model": "rnn_jax.app.model", "load_run": "rnn_jax.app.model"}
+# Names of the program and of the Flax modules, which are imported when one of them is asked for (PEP 562).
+_ON_DEMAND = {
+    "Model": "rnn_jax.app.model",
+    "linen": "rnn_jax.modules",
+    "load_run": "rnn_jax.app.model",
+    "nnx": "rnn_jax.modules",
+}
 
 
 def __getattr__(name: str) -> Any:
