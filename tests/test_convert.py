@@ -377,6 +377,11 @@ MISTAKES = {
     "a list in tf": (lambda: from_tf(rnn.LSTM(H), [0]), r"variables is list, .* v.numpy\(\)"),  # type: ignore
     "a module in flax": (lambda: from_flax(rnn.LSTM(H), object()), r"params is object, .* nnx.state\(module"),
     "a module in haiku": (lambda: from_haiku(BEFORE, [0]), "params is list, .* of hk.transform"),  # type: ignore
+    "an array in haiku": (lambda: from_haiku(BEFORE, {"gru": np.ones(3)}), r"params\['gru'\] is ndarray"),  # type: ignore
+    "a model with a head in keras": (
+        lambda: from_keras(rnn.LSTM(H), [*LSTM_KERAS, np.ones((H, 2)), np.ones(2)]),
+        "not 5: pass those of the recurrent layers only",
+    ),
     "a module in equinox": (lambda: from_equinox(rnn.LSTM(H), object()), "weight_ih is missing"),
     "missing in tf": (lambda: from_tf(rnn.LSTM(H), less(LSTM_TF, "bias")), "bias is missing"),
     "missing in torch": (lambda: from_torch(rnn.LSTM(H), less(LSTM_TORCH, "bias_hh_l0")), "bias_hh_l0 is missing"),
@@ -480,6 +485,13 @@ class TestTensors:
         params = from_torch(rnn.GRU(H), module.state_dict())
         assert {array.dtype for array in params} == {np.dtype("bfloat16")}
         np.testing.assert_array_equal(params.w_x.T.astype(np.float32), module.weight_ih_l0.detach().float().numpy())
+
+    @pytest.mark.parametrize("options", [{"device": "meta"}, {"dtype": "float8_e4m3fn"}])
+    def test_what_numpy_cannot_hold_is_refused_by_name(self, torch, options):
+        options = {name: getattr(torch, value, value) for name, value in options.items()}
+        tensors = {name: tensor.to(**options) for name, tensor in torch.nn.LSTM(D, H).state_dict().items()}
+        with pytest.raises(ValueError, match="weight_ih_l0 cannot be read as a NumPy array"):
+            from_torch(rnn.LSTM(H), tensors)
 
     def test_a_file_is_read_without_pytorch(self, torch, tmp_path):
         from safetensors.torch import save_file

@@ -55,6 +55,8 @@ def from_haiku(
         layers that do not fit on each other.
     """
     check_mapping(params, "params", "pass the parameters of hk.transform(...).init")
+    for module, arrays in params.items():
+        check_mapping(arrays, f"params[{module!r}]", "pass the parameters of hk.transform(...).init")
     found = places(cell)
     modules = _modules(cell, names)
     flat = {f"{module}/{name}": array for module, arrays in params.items() for name, array in arrays.items()}

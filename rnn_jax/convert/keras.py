@@ -57,7 +57,10 @@ def from_keras(cell: Cell | Layer, weights: Any) -> Params:
     found = places(cell)
     each = 2 if len(weights) == 2 * len(found) else 3
     if len(weights) != each * len(found):
-        raise ValueError(f"{cell} needs {3 * len(found)} weights ({2 * len(found)} without bias), not {len(weights)}")
+        raise ValueError(
+            f"{cell} needs {3 * len(found)} weights ({2 * len(found)} without bias), not {len(weights)}: pass those of "
+            "the recurrent layers only"
+        )
     return assemble(cell, [_read(place.cell, weights[each * k : each * (k + 1)]) for k, place in enumerate(found)])
 
 
@@ -84,7 +87,7 @@ def _read(cell: Any, weights: Sequence[Any]) -> Params:
     """Reads the parameters of one cell."""
     shapes = _shapes(cell)
     if len(weights) == 2:
-        weights = [*weights, np.zeros(shapes["bias"], as_numpy(weights[1]).dtype)]  # type: ignore
+        weights = [*weights, np.zeros(shapes["bias"], as_numpy(weights[1], "recurrent_kernel").dtype)]  # type: ignore
     w_x, w_h, b = take(dict(zip(shapes, weights, strict=True)), shapes, cell).values()
     if isinstance(cell, GRU):
         w_x, w_h, b = (reorder(w, _ZRN) for w in (w_x, w_h, b))

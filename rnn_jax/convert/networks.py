@@ -149,7 +149,7 @@ def take(source: Mapping[str, Any], shapes: Mapping[str, Shape], owner: object) 
     faults += [f"{name} is unexpected" for name in source if name not in shapes]
     if faults:
         raise ValueError(f"{owner} needs {', '.join(shapes)}, but {', '.join(faults)}")
-    arrays = {name: as_numpy(source[name]) for name in shapes}
+    arrays = {name: as_numpy(source[name], name) for name in shapes}
     for name, array in arrays.items():
         needed = shapes[name]
         if len(needed) != array.ndim or any(
@@ -161,14 +161,21 @@ def take(source: Mapping[str, Any], shapes: Mapping[str, Shape], owner: object) 
     return arrays
 
 
-def as_numpy(value: Any) -> np.ndarray:
-    """Copies an array of any framework to NumPy, a PyTorch tensor on any device and with any gradient included."""
-    if not hasattr(value, "detach"):
-        return np.asarray(value)
-    tensor = value.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":  # Its own conversion to NumPy refuses; float32 holds every bfloat16.
-        return np.asarray(tensor.float()).astype(jnp.bfloat16)
-    return np.asarray(tensor)
+def as_numpy(value: Any, name: str) -> np.ndarray:
+    """Copies an array of any framework to NumPy, a PyTorch tensor on any device and with any gradient included.
+
+    Raises:
+      ValueError: for a value that NumPy cannot hold, such as a tensor without data.
+    """
+    try:
+        if not hasattr(value, "detach"):
+            return np.asarray(value)
+        tensor = value.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":  # PyTorch converts it to no NumPy dtype; float32 holds every value.
+            return np.asarray(tensor.float()).astype(jnp.bfloat16)
+        return np.asarray(tensor)
+    except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError is a RuntimeError.
+        raise ValueError(f"{name} cannot be read as a NumPy array: {error}") from error
 
 
 def check_mapping(value: Any, name: str, instead: str) -> None:
