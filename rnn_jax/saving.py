@@ -49,8 +49,8 @@ def save(path: str | os.PathLike[str], net: Cell | Layer, params: Params) -> Non
     from safetensors import SafetensorError
     from safetensors.numpy import save as to_bytes
 
-    config = {"network": _describe(net), "input_size": _input_size(net, params)}
-    arrays = {name: np.asarray(array) for name, array in _named(params).items()}
+    config = {"network": _describe(net), "input_size": find_input_size(net, params)}
+    arrays = {name: np.asarray(array) for name, array in name_arrays(params).items()}
     try:
         data = to_bytes(arrays, {_KEY: json.dumps(config)})
     except SafetensorError as error:
@@ -84,8 +84,9 @@ def load(path: str | os.PathLike[str], like: Cell | Layer | None = None) -> tupl
         raise ValueError(f"{path} has a class of your own, {error}: pass the network, load(path, like=net)") from error
     except Exception as error:  # A damaged configuration can hold anything, and make any class fail in any way.
         raise ValueError(f"{path} has a configuration that is damaged or of another version: {error!r}") from error
-    _check_arrays(path, net, arrays, _named(needed))
-    return net, jax.tree.unflatten(jax.tree.structure(needed), [jnp.array(arrays[name]) for name in _named(needed)])
+    named = name_arrays(needed)
+    _check_arrays(path, net, arrays, named)
+    return net, jax.tree.unflatten(jax.tree.structure(needed), [jnp.array(arrays[name]) for name in named])
 
 
 def _read_config(config: str, like: Cell | Layer | None) -> tuple[Any, int]:
@@ -138,11 +139,16 @@ def _write_atomically(path: Path, data: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _named(params: Params) -> dict[str, Any]:
-    """Returns the arrays of a pytree by their paths, joined by dots; `params` for an array alone."""
+def name_arrays(arrays: Any, root: str = "") -> dict[str, Any]:
+    """Returns the leaves of a pytree by their paths, joined by dots, after the name of the root if there is one.
+
+    Raises:
+      ValueError: if two leaves have one name.
+    """
     named: dict[str, Any] = {}
-    for keys, array in jax.tree.leaves_with_path(params):
-        name = jax.tree_util.keystr(keys, simple=True, separator=".") or "params"
+    for keys, array in jax.tree.leaves_with_path(arrays):
+        path = jax.tree_util.keystr(keys, simple=True, separator=".")
+        name = ".".join(filter(None, (root, path))) or "params"
         if name in named:
             raise ValueError(f"params has two arrays at {name}: use keys without dots")
         named[name] = array
@@ -160,7 +166,7 @@ def _params_like(net: Cell | Layer, input_size: int) -> Params:
     return jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(lambda: jax.random.key(0)))
 
 
-def _input_size(net: Cell | Layer, params: Params) -> int:
+def find_input_size(net: Cell | Layer, params: Params) -> int:
     """Finds the number of input features with which `net.init` would draw such parameters.
 
     Raises:

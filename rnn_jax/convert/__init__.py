@@ -10,6 +10,7 @@ No framework is imported.
 | `from_flax`, `to_flax` | `flax.linen`, `flax.nnx` | nested dicts |
 | `from_equinox`, `to_equinox` | `eqx.nn` | the arrays of a module, or a list of those of several |
 | `from_haiku`, `to_haiku` | `hk.VanillaRNN`, `hk.LSTM`, `hk.GRU` | a dict, module name -> dict |
+| `to_onnx` | ONNX | a model, for onnxruntime and others; needs the package `onnx` |
 
 >>> import jax, rnn_jax as rnn
 >>> cell = rnn.GRU(4)
@@ -29,6 +30,7 @@ from rnn_jax.convert.equinox import from_equinox, to_equinox
 from rnn_jax.convert.flax import from_flax, to_flax
 from rnn_jax.convert.haiku import from_haiku, to_haiku
 from rnn_jax.convert.keras import from_keras, to_keras
+from rnn_jax.convert.onnx import to_onnx
 from rnn_jax.convert.tensorflow import from_tf, to_tf
 from rnn_jax.convert.torch import from_torch, from_torch_file, to_torch
 
@@ -44,6 +46,7 @@ __all__ = [
     "to_flax",
     "to_haiku",
     "to_keras",
+    "to_onnx",
     "to_tf",
     "to_torch",
 ]
