@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +63,14 @@ def check(net):
     return session.operators
 
 
-NATIVE = {"vanilla": {"RNN"}, "vanilla-relu": {"RNN"}, "lstm": {"LSTM"}, "gru": {"GRU"}, "gru-reset-before": {"GRU"}}
+NATIVE = {
+    "vanilla": {"RNN"},
+    "vanilla-relu": {"RNN"},
+    "lstm": {"LSTM"},
+    "lstm-peephole": {"LSTM"},
+    "gru": {"GRU"},
+    "gru-reset-before": {"GRU"},
+}
 
 
 def test_every_cell_both_ways_and_in_two_layers_computes_the_same(cell, request):
@@ -111,7 +120,7 @@ def test_parameters_in_bfloat16_are_written_as_float32():
 class Own:
     """A cell of the user's, made of a function of its state and input."""
 
-    function: object
+    function: Callable[..., Any]
     output_size: int = 4
 
     def init(self, key, input_size):
@@ -125,6 +134,12 @@ class Own:
         return y, y
 
 
+def rotate(v, params):
+    z = jax.lax.complex(v, jnp.ones_like(v)) * jnp.complex64(0.3 + 0.4j)
+    z = jnp.exp(z) - jnp.conj(z).reshape(-1, 4)
+    return jnp.concatenate([z.real[..., :2], z.imag[..., 2:]], axis=-1)
+
+
 OWN = {
     "blocks": lambda v, p: jnp.tanh(jnp.einsum("...ki,kij->...kj", v.reshape(-1, 2, 2), p["blocks"]).reshape(v.shape)),
     "softplus": lambda v, _: jax.nn.softplus(v) - jnp.logaddexp(v, 2 * v) + jax.nn.log_sigmoid(v),
@@ -134,6 +149,7 @@ OWN = {
     "parts": lambda v, _: jnp.concatenate([v[..., 2:], jnp.sin(v[..., :1]), jnp.exp2(v[..., 1:2] / 4)], axis=-1),
     "choices": lambda v, _: jnp.where((v > 0) & (v != 1) | ~(v <= 2), jnp.clip(v, -1, 1), jnp.sign(v) * jnp.floor(v)),
     "order": lambda v, _: jnp.tanh(jnp.cumsum(v, axis=-1).T.T + jnp.arange(4.0) - v.max(-1, keepdims=True)),
+    "complex": rotate,
     "constants": lambda v, _: jnp.broadcast_to(jnp.asarray([1.0, 2.0, 3.0, 4.0]), v.shape) / (1 + jnp.square(v)),
 }
 
@@ -175,7 +191,7 @@ class Twice:
     ("net", "message"),
     [
         (Own(lambda v, _: jnp.sort(v)), "cannot write Own.* no ONNX operator for JAX's sort"),
-        (Own(lambda v, _: jax.lax.complex(v, v).real), "ONNX has no complex numbers"),
+        (Own(lambda v, _: jnp.tanh(jax.lax.complex(v, v)).real), "no ONNX operator for JAX's tanh of complex numbers"),
         (Twice(), "knows no layer like .*Twice"),
     ],
 )

@@ -162,8 +162,8 @@ def _write_layer(s: _Sequences, layer: Any, params: Params, state: State, xs: st
             return _write_cell(s, layer.cell, params, state, xs, layer.reverse)
         case Stack():
             final = []
-            for inner, *arguments in zip(layer.layers, params, state, strict=True):
-                inner_state, xs = _write_layer(s, inner, *arguments, xs)
+            for inner, inner_params, inner_state in zip(layer.layers, params, state, strict=True):
+                inner_state, xs = _write_layer(s, inner, inner_params, inner_state, xs)
                 final.append(inner_state)
             return tuple(final), xs
         case Bidirectional():
@@ -194,7 +194,7 @@ def _write_cell(s: _Sequences, cell: Any, params: Any, state: Any, xs: str, reve
         weights = [reorder(params.w_x, _IOFC).T, reorder(params.w_h, _IOFC).T, np.concatenate([b, np.zeros_like(b)])]
         peepholes = params.p and s.graph.constant([np.concatenate([params.p.i, params.p.o, params.p.f])])
         return _write_node(s, "LSTM", weights, state, xs, options, peepholes)
-    if type(cell) is GRU:
+    if type(cell) is GRU and params.w_h.ndim == 2:
         b_h = np.zeros(cell.hidden_size, np.float32) if params.b_h is None else params.b_h
         biases = np.concatenate([reorder(params.b, _ZRN), np.zeros(2 * cell.hidden_size, np.float32), b_h])
         weights = [reorder(params.w_x, _ZRN).T, reorder(params.w_h, _ZRN).T, biases]

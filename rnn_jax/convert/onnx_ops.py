@@ -1,13 +1,14 @@
 """Writes functions of JAX as ONNX nodes: a table of primitives, and a walk over the equations of a jaxpr.
 
-One dimension may be symbolic, the batch. Every other shape is known when the graph is written.
+One dimension may be symbolic, the batch. Every other shape is known when the graph is written. ONNX has no operators
+for complex numbers, so a complex array is a pair of names here, of its real and of its imaginary part.
 """
 
 import dataclasses
 import itertools
 import string
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -46,7 +47,21 @@ _ELEMENTWISE = {
     "sub": "Sub",
     "tanh": "Tanh",
 }
+_PART_BY_PART = (
+    *("add", "add_any", "sub", "neg", "select_n", "reduce_sum", "cumsum"),
+    *("broadcast_in_dim", "concatenate", "expand_dims", "gather", "reshape", "slice", "split", "squeeze", "transpose"),
+)
 _REDUCTIONS = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "reduce_sum": "ReduceSum"}
+
+
+class Complex(NamedTuple):
+    """The names of the parts of a complex array."""
+
+    real: str
+    imag: str
+
+
+Value: TypeAlias = str | Complex
 
 
 @dataclasses.dataclass
@@ -104,16 +119,16 @@ def write_function(
       ValueError: for a primitive that has no like in ONNX.
     """
     closed = jax.make_jaxpr(function)(*like)
-    return _write(graph, closed.jaxpr, [*map(graph.constant, closed.consts), *inputs], batch)
+    return _write(graph, closed.jaxpr, [*(_constant(graph, const) for const in closed.consts), *inputs], batch)
 
 
-def _write(graph: Graph, jaxpr: Any, inputs: Sequence[str], batch: str) -> list[str]:
+def _write(graph: Graph, jaxpr: Any, inputs: Sequence[Value], batch: str) -> list[Any]:
     """Writes the equations of a jaxpr; `inputs` begin with its constants."""
-    names = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
+    names: dict[Any, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
-    def read(atom: Any) -> str:
+    def read(atom: Any) -> Value:
         if isinstance(atom, core.Literal):
-            return graph.constant(atom.val, atom.aval.dtype)  # type: ignore
+            return _constant(graph, np.asarray(atom.val, atom.aval.dtype))  # type: ignore
         return names[atom]
 
     for equation in jaxpr.eqns:
@@ -122,17 +137,25 @@ def _write(graph: Graph, jaxpr: Any, inputs: Sequence[str], batch: str) -> list[
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _write_equation(graph: Graph, equation: Any, inputs: list[str], batch: str) -> list[str]:
+def _constant(graph: Graph, value: Any) -> Value:
+    """Adds a constant, real or complex."""
+    if np.iscomplexobj(value):
+        return Complex(graph.constant(np.real(value)), graph.constant(np.imag(value)))
+    return graph.constant(value)
+
+
+def _write_equation(graph: Graph, equation: Any, inputs: list[Any], batch: str) -> list[Any]:
     """Writes one equation, and returns the names of its outputs."""
     primitive = equation.primitive.name
-    for variable in (*equation.invars, *equation.outvars):
-        if np.issubdtype(variable.aval.dtype, np.complexfloating):
-            raise ValueError(f"ONNX has no complex numbers, which {primitive} needs")
+    if primitive == "complex":
+        return [Complex(*inputs)]
+    if primitive not in (*_CALLS, *_IDENTITIES) and any(isinstance(value, Complex) for value in inputs):
+        return _write_complex(graph, equation, inputs, batch)
     if primitive in _IDENTITIES:
         return inputs
     if primitive in _CALLS:
         inner = next(equation.params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in equation.params)
-        consts = [graph.constant(const) for const in getattr(inner, "consts", ())]
+        consts = [_constant(graph, const) for const in getattr(inner, "consts", ())]
         return _write(graph, getattr(inner, "jaxpr", inner), [*consts, *inputs], batch)
     if primitive in _ELEMENTWISE:
         return [graph.add(_ELEMENTWISE[primitive], *inputs)]
@@ -142,6 +165,29 @@ def _write_equation(graph: Graph, equation: Any, inputs: list[str], batch: str) 
         outputs = _RULES[primitive](_Call(graph, equation, batch), *inputs)
         return [outputs] if isinstance(outputs, str) else outputs
     raise ValueError(f"the exporter knows no ONNX operator for JAX's {primitive}")
+
+
+def _write_complex(graph: Graph, equation: Any, inputs: list[Any], batch: str) -> list[Any]:
+    """Writes one equation with complex inputs in real operators."""
+    primitive, add, x = equation.primitive.name, graph.add, inputs[0]
+    if primitive in ("real", "imag"):
+        return [getattr(x, primitive)]
+    if primitive == "conj":
+        return [Complex(x.real, add("Neg", x.imag))]
+    if primitive == "mul":
+        y = inputs[1]
+        real = add("Sub", add("Mul", x.real, y.real), add("Mul", x.imag, y.imag))
+        return [Complex(real, add("Add", add("Mul", x.real, y.imag), add("Mul", x.imag, y.real)))]
+    if primitive == "exp":
+        size = add("Exp", x.real)
+        return [Complex(add("Mul", size, add("Cos", x.imag)), add("Mul", size, add("Sin", x.imag)))]
+    if primitive in _PART_BY_PART:
+        parts = [
+            _write_equation(graph, equation, [getattr(v, part) if isinstance(v, Complex) else v for v in inputs], batch)
+            for part in Complex._fields
+        ]
+        return [Complex(*pair) for pair in zip(*parts, strict=True)]
+    raise ValueError(f"the exporter knows no ONNX operator for JAX's {primitive} of complex numbers")
 
 
 @dataclasses.dataclass
