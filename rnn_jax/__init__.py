@@ -24,6 +24,7 @@ from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
 from rnn_jax.regularization import Dropout, VariationalDropout, Zoneout, dropout, variational_dropout, zoneout
+from rnn_jax.saving import load, save
 from rnn_jax.sharding import TensorParallel, make_mesh, shardings, tensor_parallel
 from rnn_jax.unroll import unroll
 from rnn_jax.wrappers import CellWrapper, LayerWrapper
@@ -70,10 +71,12 @@ __all__ = [
     "hopfield",
     "last_output",
     "linen",
+    "load",
     "load_run",
     "make_mesh",
     "nnx",
     "residual",
+    "save",
     "shardings",
     "stack",
     "tensor_parallel",

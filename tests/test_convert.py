@@ -10,7 +10,21 @@ import numpy as np
 import pytest
 
 import rnn_jax as rnn
-from rnn_jax.convert import from_flax, from_keras, from_tf, from_torch, to_flax, to_keras, to_tf, to_torch
+from rnn_jax.convert import (
+    from_equinox,
+    from_flax,
+    from_haiku,
+    from_keras,
+    from_tf,
+    from_torch,
+    from_torch_file,
+    to_equinox,
+    to_flax,
+    to_haiku,
+    to_keras,
+    to_tf,
+    to_torch,
+)
 
 D, H = 3, 4
 BEFORE = rnn.GRU(H, reset_after=False)
@@ -28,7 +42,7 @@ def draw(net, input_size=D, dtype=np.float32):
 def layers_of(cell):
     """A cell alone, and the networks that can be made of it."""
     both = rnn.bidirectional(cell)
-    wrapped = rnn.bidirectional(rnn.zoneout(rnn.variational_dropout(cell, inputs=0.1), h=0.1))
+    wrapped = rnn.bidirectional(rnn.tensor_parallel(rnn.zoneout(rnn.variational_dropout(cell, inputs=0.1), h=0.1)))
     return [cell, both, wrapped, rnn.stack(cell, cell), rnn.stack(both, rnn.dropout(wrapped, 0.5)), rnn.stack(both)]
 
 
@@ -44,6 +58,8 @@ ROUND_TRIPS = [
     *[(to_torch, from_torch, cell) for cell in (*COMMON, rnn.LSTM(H, projection_size=2))],
     *[(to_keras, from_keras, cell) for cell in (*COMMON, BEFORE)],
     *[(to_flax, from_flax, cell) for cell in COMMON],
+    *[(to_equinox, from_equinox, cell) for cell in (rnn.LSTM(H), rnn.GRU(H))],
+    *[(to_haiku, from_haiku, cell) for cell in (BEFORE, rnn.VanillaRNN(H, activation="relu"))],
     *[(to_tf, from_tf, c) for c in (rnn.LSTM(H), BEFORE, rnn.VanillaRNN(H), FULL, rnn.LayerNormLSTM(H))],
 ]
 
@@ -72,6 +88,17 @@ def test_the_forget_bias_moves_into_the_parameters_and_out_again(cell, forget_bi
         np.testing.assert_allclose(without.b, params.b - shift, rtol=1e-6)
     ulp = np.spacing(np.float32(4))  # of the largest number on the way
     back = from_tf(cell, variables, forget_bias)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=ulp), back, params)
+
+
+def test_haiku_s_forget_bias_of_one_is_part_of_ours():
+    params = draw(rnn.LSTM(H))
+    modules = to_haiku(rnn.LSTM(H), params)
+    i, g, f, _ = np.split(modules["lstm/linear"]["b"], 4)
+    np.testing.assert_allclose(f + 1, params.b[H : 2 * H], rtol=1e-6)
+    np.testing.assert_array_equal([i, g], [params.b[:H], params.b[2 * H : 3 * H]])
+    ulp = np.spacing(np.float32(4))  # of the largest number on the way
+    back = from_haiku(rnn.LSTM(H), modules)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=ulp), back, params)
 
 
@@ -184,6 +211,23 @@ class TestNames:
         assert set(state_dict) == {"weight_ih", "weight_hh", "bias_ih", "bias_hh"}
         assert_equal(from_torch(rnn.GRU(H), state_dict, suffix=""), draw(rnn.GRU(H)))
 
+    def test_a_prefix_picks_a_module_of_a_larger_one(self):
+        params = draw(rnn.LSTM(H))
+        state_dict = to_torch(rnn.LSTM(H), params, prefix="model.rnn") | {"model.fc.weight": np.ones((2, H))}
+        assert "model.rnn.weight_ih_l0" in state_dict
+        for prefix in ("model.rnn", "model.rnn."):
+            assert_equal(from_torch(rnn.LSTM(H), state_dict, prefix=prefix), params)
+        variables = {f"rnn/{name}": value for name, value in LSTM_TF.items()} | {"dense/kernel": np.ones((H, 2))}
+        assert_equal(from_tf(rnn.LSTM(H), variables, prefix="rnn"), from_tf(rnn.LSTM(H), LSTM_TF))
+
+    def test_names_pick_modules_of_a_larger_haiku_network(self):
+        net = rnn.bidirectional(BEFORE)
+        names = ["net/~/gru", "net/~/gru_1"]
+        params = to_haiku(net, draw(net), names) | {"net/linear": {"w": np.ones((H, 2))}}
+        assert_equal(from_haiku(net, params, names), draw(net))
+        nested = rnn.stack(BEFORE, rnn.stack(rnn.LSTM(H), rnn.dropout(BEFORE, 0.5)))
+        assert list(to_haiku(nested, draw(nested))) == ["gru", "lstm/linear", "gru_1"]
+
     @pytest.mark.parametrize(
         ("net", "scope"),
         [
@@ -220,6 +264,8 @@ LSTM_TF = to_tf(rnn.LSTM(H), draw(rnn.LSTM(H)))
 LSTM_TORCH = to_torch(rnn.LSTM(H), draw(rnn.LSTM(H)))
 LSTM_KERAS = to_keras(rnn.LSTM(H), draw(rnn.LSTM(H)))
 LSTM_LINEN = to_flax(rnn.LSTM(H), draw(rnn.LSTM(H)))
+GRU_EQUINOX = to_equinox(rnn.GRU(H), draw(rnn.GRU(H)))
+GRU_HAIKU = to_haiku(BEFORE, draw(BEFORE))
 ONE_WAY = rnn.stack(rnn.LSTM(H), rnn.LSTM(H))
 STACK = rnn.stack(rnn.bidirectional(rnn.LSTM(H)), rnn.bidirectional(rnn.LSTM(H)))
 
@@ -264,7 +310,79 @@ MISTAKES = {
         lambda: to_torch(rnn.bidirectional(rnn.LSTM(H), merge="sum"), draw(rnn.bidirectional(rnn.LSTM(H)))),
         "needs merge='concat'",
     ),
+    "peepholes in equinox": (lambda: to_equinox(FULL, draw(FULL)), "Equinox has no peepholes"),
+    "a plain cell in equinox": (lambda: from_equinox(rnn.VanillaRNN(H), {}), "Equinox has no cell like VanillaRNN"),
+    "reset before in equinox": (lambda: to_equinox(BEFORE, draw(BEFORE)), "Equinox resets after"),
+    "projection in haiku": (
+        lambda: from_haiku(rnn.LSTM(H, projection_size=2), GRU_HAIKU),
+        "Haiku has no projection_size",
+    ),
+    "reset after in haiku": (lambda: from_haiku(rnn.GRU(H), GRU_HAIKU), "Haiku resets before"),
+    "tanh in haiku": (
+        lambda: to_haiku(rnn.VanillaRNN(H), draw(rnn.VanillaRNN(H))),
+        "Haiku's VanillaRNN has the activation relu, not tanh",
+    ),
     # Names.
+    "within a larger module in torch": (
+        lambda: from_torch(rnn.LSTM(H), {f"model.rnn.{name}": w for name, w in LSTM_TORCH.items()}),
+        r"weight_ih_l0 is missing: of model.rnn.weight_ih_l0, .*, pass prefix='model.rnn'$",
+    ),
+    "within a larger module in torch, a network": (
+        lambda: from_torch(STACK, {f"rnn.{name}": w for name, w in to_torch(STACK, draw(STACK)).items()}),
+        r"and 10 more, pass prefix='rnn'$",
+    ),
+    "too short a prefix in torch": (
+        lambda: from_torch(rnn.LSTM(H), {f"model.rnn.{name}": w for name, w in LSTM_TORCH.items()}, prefix="model"),
+        r"of rnn.weight_ih_l0, .*, pass prefix='model.rnn'$",
+    ),
+    "another prefix in torch": (
+        lambda: from_torch(rnn.LSTM(H), LSTM_TORCH, prefix="rnn"),
+        "no name begins with 'rnn.': there are weight_ih_l0",
+    ),
+    "another prefix in tf": (
+        lambda: from_tf(rnn.LSTM(H), LSTM_TF, prefix="rnn"),
+        "no name begins with 'rnn/': there are kernel, bias",
+    ),
+    "a cell of torch as a module": (
+        lambda: from_torch(rnn.LSTM(H), to_torch(rnn.LSTM(H), draw(rnn.LSTM(H)), suffix="")),
+        "weight_ih_l0 is missing: of weight_ih, .*, pass suffix=''$",
+    ),
+    "no recurrent names in torch": (
+        lambda: from_torch(rnn.LSTM(H), {"fc.weight": np.ones((2, H))}),
+        "of fc.weight, none is of a recurrent module",
+    ),
+    "an empty state dict": (lambda: from_torch(rnn.LSTM(H), {}), "of no names, none is of a recurrent module"),
+    "within a larger module in flax": (
+        lambda: from_flax(rnn.LSTM(H), {"params": {"RNN_0": {"cell": LSTM_LINEN}, "Dense_0": {"kernel": 0}}}),
+        "there are RNN_0, Dense_0: pass the one at 'RNN_0'",
+    ),
+    "within a larger module in haiku": (
+        lambda: from_haiku(BEFORE, {"my_net/gru": GRU_HAIKU["gru"]}),
+        r"needs the module gru, but there are my_net/gru: pass names=\[...\]",
+    ),
+    "another module in haiku": (
+        lambda: from_haiku(BEFORE, {**GRU_HAIKU, "linear": {"w": np.ones((H, 2))}}),
+        r"needs the modules gru, but there are gru, linear: pass names=\[...\]",
+    ),
+    "too few names in haiku": (
+        lambda: from_haiku(rnn.bidirectional(BEFORE), GRU_HAIKU, names=["gru"]),
+        "names must be a list of 2",
+    ),
+    "missing in haiku": (lambda: from_haiku(BEFORE, {"gru": less(GRU_HAIKU["gru"], "w_h")}), "w_h is missing"),
+    "missing in equinox": (lambda: from_equinox(rnn.GRU(H), less(GRU_EQUINOX, "bias_n")), "bias_n is missing"),
+    "a cell too few in equinox": (lambda: from_equinox(STACK, [GRU_EQUINOX]), "needs 4 modules, .* not 1"),
+    # A module, or anything else, in place of its weights.
+    "a list in torch": (lambda: from_torch(rnn.LSTM(H), [LSTM_TORCH]), r"state_dict is list, .* module.state_dict\(\)"),
+    "a dict in keras": (lambda: from_keras(rnn.LSTM(H), {"kernel": 0}), r"weights is dict, .* layer.get_weights\(\)"),
+    "a list in tf": (lambda: from_tf(rnn.LSTM(H), [0]), r"variables is list, .* v.numpy\(\)"),  # type: ignore
+    "a module in flax": (lambda: from_flax(rnn.LSTM(H), object()), r"params is object, .* nnx.state\(module"),
+    "a module in haiku": (lambda: from_haiku(BEFORE, [0]), "params is list, .* of hk.transform"),  # type: ignore
+    "an array in haiku": (lambda: from_haiku(BEFORE, {"gru": np.ones(3)}), r"params\['gru'\] is ndarray"),  # type: ignore
+    "a model with a head in keras": (
+        lambda: from_keras(rnn.LSTM(H), [*LSTM_KERAS, np.ones((H, 2)), np.ones(2)]),
+        "not 5: pass those of the recurrent layers only",
+    ),
+    "a module in equinox": (lambda: from_equinox(rnn.LSTM(H), object()), "weight_ih is missing"),
     "missing in tf": (lambda: from_tf(rnn.LSTM(H), less(LSTM_TF, "bias")), "bias is missing"),
     "missing in torch": (lambda: from_torch(rnn.LSTM(H), less(LSTM_TORCH, "bias_hh_l0")), "bias_hh_l0 is missing"),
     "missing in flax": (lambda: from_flax(rnn.LSTM(H), less(LSTM_LINEN, "hf")), "hf/kernel is missing, hf/bias is"),
@@ -348,6 +466,75 @@ def test_what_does_not_fit_is_refused_by_name(mistake):
     convert, message = MISTAKES[mistake]
     with pytest.raises(ValueError, match=message):
         convert()
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", reason="PyTorch is an extra")
+
+
+class TestTensors:
+    def test_a_module_stands_for_its_state_dict(self, torch):
+        module = torch.nn.LSTM(D, H)
+        params = from_torch(rnn.LSTM(H), module)
+        np.testing.assert_array_equal(params.w_x.T, module.weight_ih_l0.detach().numpy())
+        assert_equal(from_torch(rnn.LSTM(H), dict(module.named_parameters())), params)
+
+    def test_bfloat16_stays_bfloat16(self, torch):
+        module = torch.nn.GRU(D, H).bfloat16()
+        params = from_torch(rnn.GRU(H), module.state_dict())
+        assert {array.dtype for array in params} == {np.dtype("bfloat16")}
+        np.testing.assert_array_equal(params.w_x.T.astype(np.float32), module.weight_ih_l0.detach().float().numpy())
+
+    @pytest.mark.parametrize("options", [{"device": "meta"}, {"dtype": "float8_e4m3fn"}])
+    def test_what_numpy_cannot_hold_is_refused_by_name(self, torch, options):
+        options = {name: getattr(torch, value, value) for name, value in options.items()}
+        tensors = {name: tensor.to(**options) for name, tensor in torch.nn.LSTM(D, H).state_dict().items()}
+        with pytest.raises(ValueError, match="weight_ih_l0 cannot be read as a NumPy array"):
+            from_torch(rnn.LSTM(H), tensors)
+
+    def test_a_file_is_read_without_pytorch(self, torch, tmp_path):
+        from safetensors.torch import save_file
+
+        path = tmp_path / "model.safetensors"
+        for dtype in (torch.float32, torch.bfloat16):
+            module = torch.nn.Sequential(torch.nn.LSTM(D, H), torch.nn.Linear(H, 2)).to(dtype)
+            save_file(module.state_dict(), path)
+            assert_equal(from_torch_file(rnn.LSTM(H), path, prefix="0"), from_torch(rnn.LSTM(H), module[0]))
+
+    def test_a_pickled_file_is_refused_unread(self, torch, tmp_path):
+        path = tmp_path / "model.pt"
+        torch.save(torch.nn.LSTM(D, H).state_dict(), path)
+        with pytest.raises(ValueError, match="not a safetensors file"):
+            from_torch_file(rnn.LSTM(H), path)
+
+
+def test_a_file_of_numpy_arrays_is_a_state_dict_too(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "model.safetensors"
+    save_file({name: np.ascontiguousarray(w) for name, w in to_torch(STACK, draw(STACK)).items()}, path)
+    assert_equal(from_torch_file(STACK, path), draw(STACK))
+
+
+def test_a_keras_layer_stands_for_its_weights():
+    class Layer:
+        def get_weights(self):
+            return LSTM_KERAS
+
+    assert_equal(from_keras(rnn.LSTM(H), Layer()), draw(rnn.LSTM(H)))
+
+
+def test_an_equinox_module_stands_for_its_arrays():
+    class Module:
+        weight_ih, weight_hh, bias, bias_n = GRU_EQUINOX.values()
+        use_bias = True
+
+    assert_equal(from_equinox(rnn.GRU(H), Module()), draw(rnn.GRU(H)))
+    without = {name: w if name.startswith("weight") else None for name, w in GRU_EQUINOX.items()}
+    params = from_equinox(rnn.GRU(H), without)
+    assert not params.b.any()
+    assert not params.b_h.any()
 
 
 def test_a_cell_of_the_user_s_own_is_refused():

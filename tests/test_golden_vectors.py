@@ -1,4 +1,4 @@
-"""The library against numbers that TensorFlow, PyTorch, Keras and Flax computed: golden/record.py says which.
+"""The library against numbers that other frameworks computed: golden/record.py says which.
 
 For each case the framework's weights are converted, the network is run on the same inputs, and outputs, final states
 and all gradients must agree to 1e-5.
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rnn_jax as rnn
-from rnn_jax.convert import from_flax, from_keras, from_tf, from_torch
+from rnn_jax.convert import from_equinox, from_flax, from_haiku, from_keras, from_tf, from_torch
 from rnn_jax.layers import as_layer
 
 TOLERANCE = 1e-5
@@ -87,6 +87,19 @@ NETWORKS = {
         "nnx_gru_bidirectional": rnn.bidirectional(rnn.GRU(4)),
         "nnx_simple": rnn.VanillaRNN(4),
     },
+    "equinox": {
+        "lstm": rnn.LSTM(4),
+        "lstm_no_bias": rnn.LSTM(4),
+        "gru": rnn.GRU(4),
+        "gru_no_bias": rnn.GRU(4),
+    },
+    "haiku": {
+        "lstm": rnn.LSTM(4),
+        "gru": before,
+        "vanilla_rnn": rnn.VanillaRNN(4, activation="relu"),
+        "vanilla_rnn_one_bias": rnn.VanillaRNN(4, activation="relu"),
+        "deep": rnn.stack(rnn.LSTM(4), rnn.GRU(3, reset_after=False), rnn.LSTM(2)),
+    },
 }
 FORGET_BIAS = {"lstm_everything": 0.5}  # other than TensorFlow's 1
 
@@ -110,6 +123,14 @@ def convert(framework, case, net, weights):
             return from_torch(net, weights)
         case "keras":
             return from_keras(net, list(weights.values()))
+        case "equinox":
+            return from_equinox(net, weights)
+        case "haiku":
+            modules = {}
+            for path, array in weights.items():
+                module, _, name = path.rpartition("/")
+                modules.setdefault(module, {})[name] = array
+            return from_haiku(net, modules)
         case _:
             nested = {}
             for name, array in weights.items():
@@ -130,6 +151,11 @@ def convert_gradients(framework, case, net, grads):
     grads = {name: np.array(grad) for name, grad in grads.items()}
     if framework == "tensorflow":
         return from_tf(net, grads, forget_bias=0)
+    if framework == "haiku":
+        constant = convert(framework, case, net, {name: np.zeros_like(grad) for name, grad in grads.items()})
+        second_bias = {name: np.zeros_like(grad) for name, grad in grads.items() if name.endswith("linear_1/b")}
+        converted = convert(framework, case, net, grads if case == "deep" else grads | second_bias)
+        return jax.tree.map(lambda grad, zero: grad - zero, converted, constant)
     for name, grad in grads.items():
         if framework == "torch" and "bias_hh" in name:
             grad[: len(grad) * 2 // 3 if case.startswith("gru") else None] = 0
@@ -174,7 +200,7 @@ def errors(framework, case):
     # Where the framework has no bias, ours has a gradient and the framework's none to compare it with.
     ones = {name: np.ones_like(weight) for name, weight in weights.items()}
     shared = convert_gradients(framework, case, net, ones)
-    grads["params"] = jax.tree.map(lambda grad, has: np.asarray(grad) * np.asarray(has), grads["params"], shared)
+    grads["params"] = jax.tree.map(lambda grad, has: np.asarray(grad) * (np.asarray(has) != 0), grads["params"], shared)
 
     def error(actual, expected):
         distances = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max(), actual, expected)

@@ -10,7 +10,7 @@
 | `GRU` | linen's GRUCell | ir, iz, in | hr, hz, hn | ir, iz, in | hn |
 | | nnx's GRUCell | dense_i | dense_h | dense_i | none: zero |
 
-Where there are several, they lie side by side here, in that order.
+Several kernels or biases are concatenated along the columns, in that order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,18 @@ import numpy as np
 
 from rnn_jax.base import Cell, Layer, Params, check_choice
 from rnn_jax.cells import GRU, LSTM, VanillaRNN
-from rnn_jax.convert.networks import GATES, Place, Shape, assemble, cell_params, check_cell, places, take, take_apart
+from rnn_jax.convert.networks import (
+    GATES,
+    Place,
+    Shape,
+    assemble,
+    cell_params,
+    check_cell,
+    listed,
+    places,
+    take,
+    take_apart,
+)
 
 Api: TypeAlias = Literal["linen", "nnx", "nnx_lstm_cell"]
 
@@ -53,14 +64,14 @@ _LAYOUTS: dict[type, dict[Api, _Layout]] = {
 
 
 def from_flax(cell: Cell | Layer, params: Any) -> Params:
-    """Makes parameters of those of a Flax module, linen's or nnx's as their names tell.
+    """Converts the parameters of a Flax module; their names tell linen's from nnx's.
 
     Args:
       cell: a cell or a layer.
       params: nested dicts, module -> `kernel` or `bias` -> array: linen's `variables` or its "params", or
-        `nnx.state(module, nnx.Param)`, as it is or as a pure dict. The dict of `RNN` is taken for that of its cell
-        and the dict of `Bidirectional` for `bidirectional`; for `stack`, a list (or a dict with the keys 0, 1, ...)
-        of one for each layer, bottom first.
+        `nnx.state(module, nnx.Param)`, also as a pure dict. The dict of `RNN` stands for that of its cell, and the
+        dict of `Bidirectional` for `bidirectional`. For `stack`, a list (or a dict with the keys 0, 1, ...) with a
+        dict for each layer, bottom first.
 
     Raises:
       ValueError: for a cell that Flax lacks (with peepholes, projection or clips, reset before the product, or layer
@@ -68,6 +79,9 @@ def from_flax(cell: Cell | Layer, params: Any) -> Params:
     """
     if isinstance(params, Mapping) and "params" in params:
         params = params["params"]
+    if not isinstance(params, Mapping | Sequence):
+        advice = "pass nnx.state(module, nnx.Param), or the variables of a linen module"
+        raise ValueError(f"params is {type(params).__name__}, but needs nested dicts: {advice}")
     found = places(cell)
     depth = max(place.layer or 0 for place in found) + 1
     if found[0].layer is not None and len(params) != depth:
@@ -76,7 +90,7 @@ def from_flax(cell: Cell | Layer, params: Any) -> Params:
 
 
 def to_flax(cell: Cell | Layer, params: Params, api: Api = "linen") -> Any:
-    """The inverse of `from_flax`.
+    """Inverts `from_flax`.
 
     Args:
       cell: a cell or a layer.
@@ -84,12 +98,12 @@ def to_flax(cell: Cell | Layer, params: Params, api: Api = "linen") -> Any:
       api: "linen"; "nnx", with OptimizedLSTMCell for LSTMs; or "nnx_lstm_cell", with nnx's LSTMCell.
 
     Returns:
-      Nested dicts: a cell's own; `forward_rnn` and `backward_rnn`, each with its `cell`, of `bidirectional`; a list
-      of one for each layer of `stack`.
+      Nested dicts: the cell's for a cell; `forward_rnn` and `backward_rnn`, each with its `cell`, for
+      `bidirectional`; a list with a dict for each layer for `stack`.
 
     Raises:
-      ValueError: for what Flax lacks, as in `from_flax`, which for nnx's GRUCell includes a b_h other than zero; for
-        parameters that are not the cell's.
+      ValueError: for a cell that Flax lacks, as in `from_flax`, or a b_h other than zero for nnx's GRUCell; for
+        parameters of another cell.
     """
     check_choice("api", api, get_args(Api))
     found = places(cell)
@@ -104,7 +118,7 @@ def to_flax(cell: Cell | Layer, params: Params, api: Api = "linen") -> Any:
 
 
 def _at(params: Any, place: Place) -> Any:
-    """The dict of one cell of a network."""
+    """Returns the dict of one cell of a network."""
     path = [place.layer] if place.layer is not None else []
     path += [f"{place.direction}_rnn"] if place.direction is not None else []
     for k, step in enumerate(path):
@@ -118,7 +132,7 @@ def _at(params: Any, place: Place) -> Any:
 
 
 def _names(cell: Any, api: Api) -> dict[str, list[str]]:
-    """Field of the parameters -> names of the arrays that make it up, such as `hn/bias`."""
+    """Maps each field of the parameters to the names of its arrays, such as `hn/bias`."""
     check_cell(cell, "Flax", GATES, lacks=("peepholes", "projection_size", "cell_clip"), reset_after=True)
     layouts = _LAYOUTS[type(cell)]
     modules = layouts.get(api, layouts["nnx"])._asdict()
@@ -127,11 +141,16 @@ def _names(cell: Any, api: Api) -> dict[str, list[str]]:
 
 
 def _read(cell: Any, modules: Mapping[str, Any]) -> Params:
-    """The parameters of one cell."""
+    """Reads the parameters of one cell."""
     names = _names(cell, "nnx" if "dense_i" in modules else "nnx_lstm_cell" if "if_" in modules else "linen")
     H, rows = cell.hidden_size, {"w_x": ("D",), "w_h": (cell.hidden_size,)}
     columns = GATES[type(cell)] * H // len(names["w_x"])
     shapes: dict[str, Shape] = {name: (*rows.get(f, ()), columns) for f, those in names.items() for name in those}
+    inner = [name for name, value in modules.items() if _is_nested(value)]
+    if inner:
+        raise ValueError(
+            f"{cell} needs the dict of its own module, but there are {listed(modules)}: pass the one at {inner[0]!r}"
+        )
     arrays = take(_flatten(modules), shapes, cell)
     fields = [np.concatenate([arrays[name] for name in those], axis=-1) for those in names.values()]
     if isinstance(cell, GRU) and "b_h" not in names:
@@ -140,7 +159,7 @@ def _read(cell: Any, modules: Mapping[str, Any]) -> Params:
 
 
 def _write(cell: Any, params: Any, api: Api) -> dict[str, dict[str, np.ndarray]]:
-    """The dict of one cell."""
+    """Writes the dict of one cell."""
     names = _names(cell, api)
     if isinstance(cell, GRU) and "b_h" not in names and np.any(params.b_h):
         raise ValueError("nnx's GRUCell has no bias on the recurrent product, but b_h is not zero")
@@ -152,8 +171,13 @@ def _write(cell: Any, params: Any, api: Api) -> dict[str, dict[str, np.ndarray]]
     return modules
 
 
+def _is_nested(value: Any) -> bool:
+    """Returns whether a dict holds dicts, as that of a module with modules in it does."""
+    return isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values())
+
+
 def _flatten(modules: Mapping[str, Any]) -> dict[str, Any]:
-    """{"hn": {"bias": array}} -> {"hn/bias": array}."""
+    """Flattens {"hn": {"bias": array}} to {"hn/bias": array}."""
     flat: dict[str, Any] = {}
     for name, value in modules.items():
         flat |= (

@@ -9,7 +9,7 @@
 | `GRU(reset_after=False)` | w_x | w_h | b; all in the order z, r, n |
 | `GRU(reset_after=True)` | w_x | w_h | (2, 3H): for the input and for the recurrent product; the order z, r, n |
 
-`Bidirectional` has the forward layer's and then the backward layer's, and a model has its layers', bottom first.
+`Bidirectional` lists the forward layer's before the backward layer's, and a model its layers' from the bottom.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from rnn_jax.cells import GRU
 from rnn_jax.convert.networks import (
     GATES,
     Shape,
+    as_numpy,
     assemble,
     cell_params,
     check_cell,
@@ -36,38 +37,45 @@ from rnn_jax.convert.networks import (
 _ZRN = (1, 0, 2)  # r, z, n <-> z, r, n: its own inverse
 
 
-def from_keras(cell: Cell | Layer, weights: Sequence[Any]) -> Params:
-    """Makes parameters of the list that a Keras layer's or model's `get_weights()` gives.
+def from_keras(cell: Cell | Layer, weights: Any) -> Params:
+    """Converts the weights of a Keras layer or model.
 
     Args:
       cell: a cell or a layer.
-      weights: `kernel`, `recurrent_kernel` and `bias` of each cell. Layers made with `use_bias=False`, all of them,
-        have no `bias`; it becomes zeros.
+      weights: the list that `get_weights()` returns, or the layer or model itself: `kernel`, `recurrent_kernel` and
+        `bias` of each cell. If all layers were made with `use_bias=False`, there is no `bias`; it becomes zeros.
 
     Raises:
       ValueError: for a cell that Keras lacks (with peepholes, projection or clips, or layer normalization); for a
         wrong number of weights or wrong shapes, such as those of the other kind of GRU; for layers that do not fit on
         each other.
     """
+    if hasattr(weights, "get_weights"):
+        weights = weights.get_weights()
+    if not isinstance(weights, Sequence):
+        raise ValueError(f"weights is {type(weights).__name__}, but needs a list: pass layer.get_weights()")
     found = places(cell)
     each = 2 if len(weights) == 2 * len(found) else 3
     if len(weights) != each * len(found):
-        raise ValueError(f"{cell} needs {3 * len(found)} weights ({2 * len(found)} without bias), not {len(weights)}")
+        raise ValueError(
+            f"{cell} needs {3 * len(found)} weights ({2 * len(found)} without bias), not {len(weights)}: pass those of "
+            "the recurrent layers only"
+        )
     return assemble(cell, [_read(place.cell, weights[each * k : each * (k + 1)]) for k, place in enumerate(found)])
 
 
 def to_keras(cell: Cell | Layer, params: Params) -> list[np.ndarray]:
-    """The inverse of `from_keras`: a list for `set_weights`.
+    """Inverts `from_keras`: returns a list for `set_weights`.
 
     Raises:
-      ValueError: for what Keras lacks, as in `from_keras`, or parameters that are not the cell's.
+      ValueError: for a cell that Keras lacks, as in `from_keras`, or parameters of another one.
     """
     parts = zip(places(cell), take_apart(cell, params), strict=True)
     return [weight for place, part in parts for weight in _write(place.cell, part)]
 
 
 def _shapes(cell: Any) -> dict[str, Shape]:
-    """The names and shapes of a cell's weights."""
+    """Returns the names and shapes of a cell's weights."""
     check_cell(cell, "Keras", GATES, lacks=("peepholes", "projection_size", "cell_clip"))
     H = cell.hidden_size
     columns = GATES[type(cell)] * H
@@ -76,10 +84,10 @@ def _shapes(cell: Any) -> dict[str, Shape]:
 
 
 def _read(cell: Any, weights: Sequence[Any]) -> Params:
-    """The parameters of one cell."""
+    """Reads the parameters of one cell."""
     shapes = _shapes(cell)
     if len(weights) == 2:
-        weights = [*weights, np.zeros(shapes["bias"], np.asarray(weights[1]).dtype)]  # type: ignore
+        weights = [*weights, np.zeros(shapes["bias"], as_numpy(weights[1], "recurrent_kernel").dtype)]  # type: ignore
     w_x, w_h, b = take(dict(zip(shapes, weights, strict=True)), shapes, cell).values()
     if isinstance(cell, GRU):
         w_x, w_h, b = (reorder(w, _ZRN) for w in (w_x, w_h, b))
@@ -88,7 +96,7 @@ def _read(cell: Any, weights: Sequence[Any]) -> Params:
 
 
 def _write(cell: Any, params: Any) -> list[np.ndarray]:
-    """The weights of one cell."""
+    """Writes the weights of one cell."""
     _shapes(cell)
     weights = [params.w_x, params.w_h, params.b]
     if isinstance(cell, GRU):

@@ -1,4 +1,4 @@
-"""What all converters share: where the cells of a network are, what fits a cell, and how gates are reordered."""
+"""Shared by all converters: finds the cells of a network, checks and reads their arrays, and reorders gates."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 def places(net: Cell | Layer) -> list[Place]:
-    """The cells of a network, bottom first, forward before backward.
+    """Lists the cells of a network, bottom first, forward before backward.
 
     Wrappers, which have no parameters of their own, are skipped, and a stack within a stack is flattened.
     """
@@ -51,12 +51,12 @@ def _levels(found: list[Place]) -> list[list[Place]]:
 
 
 def cell_params(cell: Cell, *fields: Any) -> Params:
-    """The parameters of a cell, copied from NumPy arrays in the order of their fields."""
+    """Makes a cell's parameters of copies of NumPy arrays, in the order of their fields."""
     return jax.tree.map(jnp.array, _PARAMS[type(cell)](*fields))
 
 
 def assemble(net: Cell | Layer, parts: Iterable[Params]) -> Params:
-    """Makes a network's parameters of its cells' parameters, which come in the order of `places`.
+    """Builds a network's parameters from those of its cells, which come in the order of `places`.
 
     Raises:
       ValueError: if a layer's parameters do not fit on those of the layer below.
@@ -80,18 +80,29 @@ def assemble(net: Cell | Layer, parts: Iterable[Params]) -> Params:
 
 
 def take_apart(net: Cell | Layer, params: Params) -> list[Any]:
-    """The parameters of a network's cells as NumPy arrays, in the order of `places`.
+    """Returns the parameters of a network's cells as NumPy arrays, in the order of `places`.
 
     Raises:
       ValueError: if they are not parameters of this network.
     """
     _check_params(net, params)
-    kinds = tuple(_PARAMS.values())
-    return jax.tree.leaves(jax.tree.map(np.array, params), is_leaf=lambda part: isinstance(part, kinds))
+
+    def split(net: Any, params: Any) -> list[Any]:
+        match net:
+            case Bidirectional():
+                return split(net.forward, params.forward) + split(net.backward, params.backward)
+            case Stack():
+                return [part for layer, p in zip(net.layers, params, strict=True) for part in split(layer, p)]
+            case _ if (inner := within(net)) is not None:
+                return split(inner, params)
+            case _:
+                return [jax.tree.map(np.array, params)]
+
+    return split(net, params)
 
 
 def _check_params(net: Cell | Layer, params: Params) -> None:
-    """Compares structure and shapes with those that the network itself would make."""
+    """Compares structure and shapes with those of the network's own `init`."""
     # The first array of a network is its first cell's w_x [D, ·].
     input_size = next((len(array) for array in jax.tree.leaves(params) if np.ndim(array)), 1)
     like = jax.eval_shape(lambda key: net.init(key, input_size), jax.eval_shape(lambda: jax.random.key(0)))
@@ -101,17 +112,17 @@ def _check_params(net: Cell | Layer, params: Params) -> None:
 def check_cell(
     cell: Cell, framework: str, kinds: Iterable[type], lacks: Iterable[str] = (), reset_after: bool | None = None
 ) -> None:
-    """Checks that a framework has the like of a cell.
+    """Checks that a framework has an equivalent of a cell.
 
     Args:
       cell: the cell.
       framework: its name, for the messages.
-      kinds: the cells it has the like of.
-      lacks: the options it lacks of those cells.
-      reset_after: which GRU it has; None for both.
+      kinds: the types of cell with an equivalent.
+      lacks: the options of those cells without one.
+      reset_after: the form of its GRU; None if it has both.
 
     Raises:
-      ValueError: saying what the framework lacks.
+      ValueError: naming the missing cell or option.
     """
     if type(cell) not in kinds:
         raise ValueError(f"{framework} has no cell like {cell}")
@@ -124,21 +135,21 @@ def check_cell(
 
 
 def take(source: Mapping[str, Any], shapes: Mapping[str, Shape], owner: object) -> dict[str, np.ndarray]:
-    """Takes from a dict the arrays of one cell, which must be all that it holds.
+    """Reads the arrays of one cell from a dict that holds them and nothing else.
 
     Args:
       source: name -> array.
       shapes: name -> the shape needed; a text stands for any size.
-      owner: what the arrays are for, for the messages.
+      owner: the cell, for the messages.
 
     Raises:
-      ValueError: naming what is missing, unexpected or of the wrong shape or dtype.
+      ValueError: naming every array that is missing or unexpected, or the first with a wrong shape or dtype.
     """
     faults = [f"{name} is missing" for name in shapes if name not in source]
     faults += [f"{name} is unexpected" for name in source if name not in shapes]
     if faults:
         raise ValueError(f"{owner} needs {', '.join(shapes)}, but {', '.join(faults)}")
-    arrays = {name: np.asarray(source[name]) for name in shapes}
+    arrays = {name: as_numpy(source[name], name) for name in shapes}
     for name, array in arrays.items():
         needed = shapes[name]
         if len(needed) != array.ndim or any(
@@ -150,21 +161,66 @@ def take(source: Mapping[str, Any], shapes: Mapping[str, Shape], owner: object) 
     return arrays
 
 
+def as_numpy(value: Any, name: str) -> np.ndarray:
+    """Copies an array of any framework to NumPy, a PyTorch tensor on any device and with any gradient included.
+
+    Raises:
+      ValueError: for a value that NumPy cannot hold, such as a tensor without data.
+    """
+    try:
+        if not hasattr(value, "detach"):
+            return np.asarray(value)
+        tensor = value.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":  # PyTorch converts it to no NumPy dtype; float32 holds every value.
+            return np.asarray(tensor.float()).astype(jnp.bfloat16)
+        return np.asarray(tensor)
+    except (TypeError, ValueError, RuntimeError) as error:  # NotImplementedError is a RuntimeError.
+        raise ValueError(f"{name} cannot be read as a NumPy array: {error}") from error
+
+
+def check_mapping(value: Any, name: str, instead: str) -> None:
+    """Raises `ValueError` unless `value` is a dict of arrays; `instead` says how to get one."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {type(value).__name__}, but needs a dict, name -> array: {instead}")
+
+
+def below(prefix: str, arrays: Mapping[str, Any], separator: str) -> dict[str, Any]:
+    """Returns the part of a dict under a prefix, without the prefix, which may come without its last separator.
+
+    Raises:
+      ValueError: if no name begins with the prefix, listing the names.
+    """
+    if not prefix:
+        return dict(arrays)
+    prefix = prefix.removesuffix(separator) + separator
+    found = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    if not found:
+        raise ValueError(f"no name begins with {prefix!r}: there are {listed(arrays)}")
+    return found
+
+
+def listed(names: Iterable[Any], most: int = 6) -> str:
+    """Joins names for a message, and counts those after the first few."""
+    names = [str(name) for name in names]
+    rest = len(names) - most
+    return (", ".join(names[:most]) or "no names") + (f" and {rest} more" if rest > 0 else "")
+
+
 def reorder(array: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Splits the last axis into gates and puts gate `order[k]` in place k."""
+    """Splits the last axis into gates and moves gate `order[k]` to place k."""
     gates = np.split(array, len(order), axis=-1)
     return np.concatenate([gates[gate] for gate in order], axis=-1)
 
 
 def merge_gru_biases(b_x: np.ndarray, b_h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Biases [3H] of the input and of the recurrent product -> GRUParams' b [3H], b_h [H].
+    """Merges biases [3H] of the input and of the recurrent product into `GRUParams`' b [3H] and b_h [H].
 
-    In r and z the two are added anyway; in n they stay apart.
+    The step adds the two in r and z; in n they stay apart.
     """
     sums, n_h = np.split(b_h, [len(b_h) // 3 * 2])
     return b_x + np.concatenate([sums, np.zeros_like(n_h)]), n_h
 
 
 def split_gru_biases(b: np.ndarray, b_h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `merge_gru_biases`, leaving to the recurrent product only what n needs."""
+    """Inverts `merge_gru_biases`; the recurrent product's biases of r and z are zero."""
     return b, np.concatenate([np.zeros(2 * len(b_h), b_h.dtype), b_h])

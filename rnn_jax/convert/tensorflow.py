@@ -11,8 +11,8 @@
 | LayerNormBasicLSTMCell | `LayerNormLSTM` | `kernel [D+H, 4H]`; `gamma`, `beta [H]` under `input`, `transform`, |
 | | | `forget`, `output`, `state` |
 
-A kernel holds the rows of w_x above those of w_h. An LSTM's columns are in the order i, g, f, o (TensorFlow calls g j),
-a GRU's r, z (u). TensorFlow adds its forget_bias at each step; here it is part of b, or of beta.
+A kernel holds the rows of w_x above those of w_h. The columns of an LSTM are in the order i, g, f, o (TensorFlow calls
+g j), those of a GRU r, z (u). TensorFlow adds its forget_bias at each step; here it is part of b, or of beta.
 """
 
 import re
@@ -23,7 +23,19 @@ import numpy as np
 
 from rnn_jax.base import Cell, Layer, Params
 from rnn_jax.cells import GRU, LSTM, LayerNormLSTM, Peepholes, VanillaRNN
-from rnn_jax.convert.networks import Place, Shape, assemble, cell_params, check_cell, places, reorder, take, take_apart
+from rnn_jax.convert.networks import (
+    Place,
+    Shape,
+    assemble,
+    below,
+    cell_params,
+    check_cell,
+    check_mapping,
+    places,
+    reorder,
+    take,
+    take_apart,
+)
 
 _IGFO = (0, 2, 1, 3)  # i, f, g, o <-> i, g, f, o: its own inverse
 _NORMS = ("input", "forget", "transform", "output", "state")
@@ -31,20 +43,23 @@ _DIRECTIONS = {"forward": "fw", "backward": "bw"}
 _INNER_SCOPES = ("gates", "candidate", "projection", *_NORMS)
 
 
-def from_tf(cell: Cell | Layer, variables: Mapping[str, Any], forget_bias: float = 1.0) -> Params:
-    """Makes parameters of TensorFlow's variables.
+def from_tf(cell: Cell | Layer, variables: Mapping[str, Any], forget_bias: float = 1.0, prefix: str = "") -> Params:
+    """Converts TensorFlow's variables.
 
     Args:
       cell: a cell or a layer.
-      variables: name -> array. Of a name's scopes `cell_0`, `cell_1`, ... say the layer and `fw`, `bw` the direction,
-        as MultiRNNCell, stack_bidirectional_rnn and static_bidirectional_rnn write them. Other scopes around the
-        cell and a trailing `:0` mean nothing.
+      variables: name -> array. The scopes `cell_0`, `cell_1`, ... of a name tell its layer, and `fw`, `bw` its
+        direction, as MultiRNNCell, stack_bidirectional_rnn and static_bidirectional_rnn write them. Other scopes
+        around the cell and a trailing `:0` are ignored.
       forget_bias: the constant that the TensorFlow cell was made with, for LSTMs.
+      prefix: the scope of the recurrent network, such as `rnn`. Variables outside it are left alone.
 
     Raises:
       ValueError: for a cell that TensorFlow lacks (a GRU with reset_after); for variables missing, not needed, of the
         wrong shape or given twice; for layers that do not fit on each other.
     """
+    check_mapping(variables, "variables", "pass {v.name: v.numpy() for v in variables}")
+    variables = below(prefix, variables, "/")
     found: dict[tuple[int, str | None], dict[str, Any]] = {_where(place): {} for place in places(cell)}
     for full_name, value in variables.items():
         where, name = _parse(full_name)
@@ -57,14 +72,14 @@ def from_tf(cell: Cell | Layer, variables: Mapping[str, Any], forget_bias: float
 
 
 def to_tf(cell: Cell | Layer, params: Params, forget_bias: float = 1.0) -> dict[str, np.ndarray]:
-    """The inverse of `from_tf`, exact but for the rounding of the forget bias.
+    """Inverts `from_tf`, exactly but for the rounding of the forget bias.
 
-    A cell's variables are named as in the module's table; a network's have TensorFlow's scopes before that, such as
+    A cell's variables are named as in the module's table. TensorFlow's scopes precede those of a network, such as
     `multi_rnn_cell/cell_0/basic_lstm_cell/`, `bidirectional_rnn/fw/gru_cell/` or
     `stack_bidirectional_rnn/cell_0/bidirectional_rnn/fw/lstm_cell/`.
 
     Raises:
-      ValueError: for a cell that TensorFlow lacks (a GRU with reset_after), or parameters that are not the cell's.
+      ValueError: for a cell that TensorFlow lacks (a GRU with reset_after), or parameters of another cell.
     """
     parts = zip(places(cell), take_apart(cell, params), strict=True)
     return {
@@ -75,7 +90,7 @@ def to_tf(cell: Cell | Layer, params: Params, forget_bias: float = 1.0) -> dict[
 
 
 def _parse(full_name: str) -> tuple[tuple[int, str | None], str]:
-    """`rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel:0` -> ((layer 1, direction None), "gates/kernel")."""
+    """Parses `rnn/multi_rnn_cell/cell_1/gru_cell/gates/kernel:0` to ((layer 1, no direction), "gates/kernel")."""
     *scopes, name = full_name.removesuffix(":0").split("/")
     if scopes and scopes[-1] in _INNER_SCOPES:
         name = f"{scopes.pop()}/{name}"
@@ -88,12 +103,12 @@ def _parse(full_name: str) -> tuple[tuple[int, str | None], str]:
 
 
 def _where(place: Place) -> tuple[int, str | None]:
-    """What `_parse` finds in the names of a cell's variables."""
+    """Returns the result of `_parse` for the variables of a cell."""
     return place.layer or 0, place.direction and _DIRECTIONS[place.direction]
 
 
 def _scope(place: Place) -> str:
-    """The scopes that TensorFlow puts before a cell's own names; none for a cell alone."""
+    """Returns the scopes that precede a cell's own names; none for a single cell."""
     scopes = []
     if place.layer is not None:
         scopes += ["stack_bidirectional_rnn" if place.direction else "multi_rnn_cell", f"cell_{place.layer}"]
@@ -103,7 +118,7 @@ def _scope(place: Place) -> str:
 
 
 def _cell_scope(cell: Any) -> str:
-    """The scope that TensorFlow's cell itself makes."""
+    """Returns the scope that TensorFlow's cell opens."""
     match cell:
         case VanillaRNN():
             return "basic_rnn_cell"
@@ -116,7 +131,7 @@ def _cell_scope(cell: Any) -> str:
 
 
 def _shapes(cell: Any) -> dict[str, Shape]:
-    """The names and shapes of a cell's variables."""
+    """Returns the names and shapes of a cell's variables."""
     check_cell(cell, "TensorFlow", (VanillaRNN, LSTM, GRU, LayerNormLSTM), reset_after=False)
     H, R = cell.hidden_size, cell.output_size
     rows = f"D+{R}"
@@ -139,7 +154,7 @@ def _shapes(cell: Any) -> dict[str, Shape]:
 
 
 def _read(place: Place, variables: Mapping[str, Any], forget_bias: float) -> Params:
-    """The parameters of one cell."""
+    """Reads the parameters of one cell."""
     cell: Any = place.cell
     v = take(variables, _shapes(cell), f"{_scope(place)} {cell}".lstrip())
     H, R = cell.hidden_size, cell.output_size
@@ -166,7 +181,7 @@ def _read(place: Place, variables: Mapping[str, Any], forget_bias: float) -> Par
 
 
 def _write(cell: Any, params: Any, forget_bias: float) -> dict[str, np.ndarray]:
-    """The variables of one cell, by their names in it."""
+    """Writes the variables of one cell, by their names in it."""
     names = _shapes(cell)
     kernel = np.concatenate([params.w_x, params.w_h])
     H = cell.hidden_size
@@ -192,7 +207,7 @@ def _write(cell: Any, params: Any, forget_bias: float) -> dict[str, np.ndarray]:
 
 
 def _split_rows(kernel: np.ndarray, recurrent_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A kernel for [x, h] -> the kernels for x and for h."""
+    """Splits a kernel for [x, h] into the kernels for x and for h."""
     input_size = len(kernel) - recurrent_size
     if input_size < 1:
         raise ValueError(f"kernel has {len(kernel)} rows, but needs more than the {recurrent_size} of the state")
