@@ -49,7 +49,8 @@ _ELEMENTWISE = {
 }
 _PART_BY_PART = (
     *("add", "add_any", "sub", "neg", "select_n", "reduce_sum", "cumsum"),
-    *("broadcast_in_dim", "concatenate", "expand_dims", "gather", "reshape", "slice", "split", "squeeze", "transpose"),
+    *("broadcast_in_dim", "concatenate", "expand_dims", "gather", "reshape", "slice", "split", "squeeze"),
+    *("stack", "tile", "transpose", "unstack"),
 )
 _REDUCTIONS = {"reduce_max": "ReduceMax", "reduce_min": "ReduceMin", "reduce_sum": "ReduceSum"}
 
@@ -340,6 +341,17 @@ def _split(call: _Call, x: str) -> list[str]:
     return call.graph.add_many("Split", [x, call.graph.sizes(*call.sizes)], len(call.sizes), axis=call.axis)
 
 
+def _stack(call: _Call, *xs: str) -> str:
+    axis = call.graph.sizes(call.axis)
+    return call.graph.add("Concat", *(call.graph.add("Unsqueeze", x, axis) for x in xs), axis=call.axis)
+
+
+def _unstack(call: _Call, x: str) -> list[str]:
+    size, axis = call.shape[call.axis], call.graph.sizes(call.axis)
+    parts = call.graph.add_many("Split", [x, call.graph.sizes(*(1 for _ in range(size)))], size, axis=call.axis)
+    return [call.graph.add("Squeeze", part, axis) for part in parts]
+
+
 _RULES: dict[str, Rule] = {
     "broadcast_in_dim": _broadcast_in_dim,
     "clamp": lambda call, low, x, high: call.graph.add("Min", call.graph.add("Max", x, low), high),
@@ -362,5 +374,8 @@ _RULES: dict[str, Rule] = {
     "split": _split,
     "square": lambda call, x: call.graph.add("Mul", x, x),
     "squeeze": _reshape,
+    "stack": _stack,
+    "tile": lambda call, x: call.graph.add("Tile", x, call.graph.sizes(*call.reps)),
     "transpose": lambda call, x: call.graph.add("Transpose", x, perm=call.permutation),
+    "unstack": _unstack,
 }
