@@ -74,15 +74,17 @@ def run(
         xs = jnp.moveaxis(xs, -2, 0)
     xs, params, carry = _promote(module, xs, params, initial_carry, "initial_carry", xs.shape[1:-1])
 
-    turn = functools.partial(flip_valid, lengths=seq_lengths)
-    turned_by_us = reverse and not isinstance(layer, Recurrent)
-    if turned_by_us:
-        xs = turn(xs)
+    flip = functools.partial(flip_valid, lengths=seq_lengths)
+    flips_inputs = reverse and not isinstance(
+        layer, Recurrent
+    )  # `Recurrent` reads backwards by itself, without a gather
+    if flips_inputs:
+        xs = flip(xs)
     elif reverse:
         layer = dataclasses.replace(layer, reverse=not layer.reverse)  # type: ignore
     carry, ys = layer.apply(params, xs, carry, lengths=seq_lengths, key=key)
-    if reverse and keep_order == turned_by_us:
-        ys = jax.tree.map(turn, ys)
+    if reverse and keep_order == flips_inputs:
+        ys = jax.tree.map(flip, ys)
     if not time_major:
         ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, -2), ys)
     return (carry, ys) if return_carry else ys
