@@ -298,10 +298,12 @@ class Highway(rnn.EquationsCell):
         return state, state * x
 
 
-def test_a_user_s_cell():
+@pytest.mark.parametrize("longest", [0, 1000], ids=["apart", "joined"])
+def test_a_user_s_cell(longest):
     cell = Highway(3)
     args = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
-    assert_equal_to_rounding(*unroll_and_differentiate(cell, *args), rounding=2e-6)
+    implementations = fused_in(longest_joined=longest), "scan"
+    assert_equal_to_rounding(*unroll_and_differentiate(cell, *args, implementations=implementations), rounding=2e-6)
 
 
 class Sliced(Highway):

@@ -207,7 +207,7 @@ def test_it_is_one_kernel_each_way(backend, cell, dtype):
     args, valid = shapes_of(cell, 28, 128, 28, dtype), jax.ShapeDtypeStruct((28, 128), jnp.bool_)
 
     def run(params, state, xs, valid):
-        return unroll_pallas(Problem(cell, params, state, xs, valid=valid), backend=backend)
+        return unroll_pallas(Problem(cell, params, state, xs, valid=valid, resets=valid), backend=backend)
 
     def gradients(*args):
         return value_and_gradients(lambda params, state, xs: run(params, state, xs, args[-1]), *args[:-1])
