@@ -24,7 +24,8 @@ from rnn_jax.base import (
     check_size,
     draw_noise,
 )
-from rnn_jax.cells.equations import EquationsCell, Precision, offers_equations
+from rnn_jax.cells.checked import CheckedCell
+from rnn_jax.cells.equations import Precision, offers_equations
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.table import select
 from rnn_jax.lengths import reset_steps, valid_steps, where_valid
@@ -109,7 +110,7 @@ def unroll(
     initial = None if resets is None else cell.initial_state(batch_shape, xs.dtype)
     if state is None:
         state = cell.initial_state(batch_shape, xs.dtype)
-    if isinstance(cell, EquationsCell):
+    if isinstance(cell, CheckedCell):
         cell.check(params, state, xs.shape[1:], xs.dtype, name="xs")
     check_leading("state", state, batch_shape)
 
