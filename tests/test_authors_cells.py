@@ -22,13 +22,13 @@ def min_params(make):
 
 def lru_params(w):
     matrices = (w[name].T for name in ("B_re", "B_im", "C_re", "C_im"))
-    return rnn.LRUParams(*matrices, d=np.diag(w["D"]), nu=w["nu_log"], theta=w["theta_log"], gamma=w["gamma_log"])
+    return rnn.LRUParams(*matrices, d=jnp.diag(w["D"]), nu=w["nu_log"], theta=w["theta_log"], gamma=w["gamma_log"])
 
 
 def rg_lru_params(w):
     gates = {f"{kind}_{gate[0]}": w[f"{gate}/{kind}"] for gate in ("a_gate", "input_gate") for kind in "wb"}
     biases = {name: gates[name].reshape(H) for name in ("b_a", "b_i")}
-    return rnn.RGLRUParams(np.eye(H, dtype=np.float32), np.zeros(H, np.float32), **gates | biases, lam=w["a_param"])
+    return rnn.RGLRUParams(jnp.eye(H), jnp.zeros(H), **gates | biases, lam=w["a_param"])
 
 
 def slstm_params(w):

@@ -64,11 +64,11 @@ EVERY = {
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "reverse", "implementation", "remat"))
-def run(cell, params, xs, state, lengths=None, key=None, resets=None, *, implementation, reverse=False, remat=False):
+def run(cell, params, xs, state, lengths=None, key=None, resets=None, *, implementation, reverse=False, remat=0):
     """Gradients with respect to all that is real, and the outputs."""
 
     def of(params, xs, state):
-        options = {"reverse": reverse, "remat": remat, "implementation": implementation}
+        options = {"reverse": reverse, "remat": remat or False, "implementation": implementation}
         outputs = rnn.unroll(cell, params, xs, state, lengths=lengths, resets=resets, key=key, **options)
         return loss(outputs), outputs
 
@@ -135,7 +135,7 @@ def test_of_large_states_a_part_of_the_jacobian_will_do(cell):
 def test_remat_changes_nothing(name):
     cell = EVERY[name]
     arguments = draw_params(cell), draw_inputs(11, B), draw_state(cell, (B,))
-    whole, in_chunks = (run(cell, *arguments, implementation="parallel", remat=remat) for remat in (False, 4))
+    whole, in_chunks = (run(cell, *arguments, implementation="parallel", remat=remat) for remat in (0, 4))
     assert_near(in_chunks, whole, 1e-5)
 
 

@@ -78,7 +78,7 @@ def unroll_linear(problem: Problem) -> tuple[State, Array]:
     a, b = cell.recurrence(problem.params, problem.xs)
     h = to_h(state)
     a, b = (jnp.broadcast_to(expand(widen(v), problem.xs), (len(problem.xs), *h.shape)) for v in (a, b))
-    if problem.resets is not None:
+    if problem.resets is not None and problem.initial is not None:
         b = where_valid(problem.resets, a * widen(to_h(problem.initial))[None] + b, b)
         a = where_valid(~problem.resets, a, 0)
     if valid is not None:

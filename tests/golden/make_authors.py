@@ -49,8 +49,8 @@ def by_torch(case, shapes, apply):
     """`record` for PyTorch."""
 
     def gradients(apply, inputs, factors):
-        loss = sum((factors[name] * output).sum() for name, output in apply(inputs).items())
-        return dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
+        terms = [(factors[name] * output).sum() for name, output in apply(inputs).items()]
+        return dict(zip(inputs, torch.autograd.grad(torch.stack(terms).sum(), list(inputs.values())), strict=True))
 
     return record(case, shapes, apply, lambda array: torch.tensor(array, requires_grad=True), gradients)
 
