@@ -22,6 +22,7 @@ from benchmarks.measure import PAUSE, describe_machine
 from benchmarks.report import machine_label, update_file
 from rnn_jax.implementations import fused
 from rnn_jax.implementations.problem import Implementation, Problem
+from rnn_jax.implementations.recurrence import by_halves, in_a_loop
 from rnn_jax.implementations.table import FUSED
 
 REMAT: dict[str, dict[str, Any]] = {
@@ -30,6 +31,8 @@ REMAT: dict[str, dict[str, Any]] = {
     "remat=True": {"remat": True},
     "remat=1024": {"remat": 1024},
 }
+HOWS = ("scan", "fused", "parallel")
+PARALLEL_CELLS = (rnn.MinGRU, rnn.LRU, rnn.GRU, rnn.LSTM)
 MORE_SHAPES = (Shape(16, 50, 256, 256), Shape(64, 50, 256, 256), Shape(128, 50, 512, 512), Shape(256, 50, 512, 512))
 
 
@@ -41,10 +44,11 @@ def main() -> int:
     )
     parser.add_argument(
         "name",
-        choices=["long-sequences", "layout", "joining", "products"],
+        choices=["long-sequences", "layout", "joining", "products", "parallel"],
         help="long-sequences: memory and time of a training step with and without rematerialization, batch 32, input "
         "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops; joining: the "
-        "vectors of a product joined or apart; products: the rate of the product in a step, by XLA and by PyTorch",
+        "vectors of a product joined or apart; products: the rate of the product in a step, by XLA and by PyTorch; "
+        "parallel: steps one by one and all at once, batch 1, hidden 32, T from 100 to 100,000",
     )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     arguments = parser.parse_args()
@@ -54,6 +58,8 @@ def main() -> int:
         text = measure_joining(SHAPES, arguments.rounds)
     elif arguments.name == "products":
         text = measure_products(SHAPES, arguments.rounds)
+    elif arguments.name == "parallel":
+        text = measure_parallel((100, 1000, 10_000, 100_000), arguments.rounds)
     else:
         text = measure_long_sequences(16_384, arguments.rounds)
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
@@ -156,6 +162,57 @@ def product_by_pytorch(rows: int, inner: int, columns: int) -> Callable[[], Any]
 
     v, w = torch.ones((rows, inner)), torch.ones((inner, columns))
     return lambda: v @ w
+
+
+def measure_parallel(lengths: tuple[int, ...], rounds: int) -> str:
+    """Tables of times against the number of steps, of recurrences and of cells, in Markdown."""
+    recurrences = {"loop": in_a_loop, "associative scan": by_halves, "loops over blocks": in_blocks}
+    rows = []
+    for num_steps in lengths:
+        k_a, k_b = jax.random.split(jax.random.key(0))
+        arguments = jax.random.uniform(k_a, (num_steps, 1, 32)), jax.random.normal(k_b, (num_steps, 1, 32))
+        steps = {name: jax.jit(solve).lower(*arguments).compile() for name, solve in recurrences.items()}
+        seconds = median_seconds(steps, arguments, rounds)
+        rows.append([f"{num_steps:,}", *(f"{1e3 * seconds[name]:.3g}" for name in recurrences)])
+    text = (
+        "## Parallel over time\n\nA linear recurrence of 32 units, forward: milliseconds, median of "
+        f"{rounds} interleaved rounds.\n\n" + make_table(["steps", *recurrences], rows)
+    )
+    for make_cell in PARALLEL_CELLS:
+        rows = []
+        for num_steps in lengths:
+            shape, names = Shape(1, num_steps, 32, 32), ["scan", "parallel"]
+            if issubclass(make_cell, rnn.EquationsCell):
+                # Newton's method keeps a Jacobian for every step: 10,000 of them take 40 MB to 160 MB.
+                names = ["scan", "fused", *(["parallel"] if num_steps <= 10_000 else [])]
+            steps = {name: compile_step(shape, make_cell, implementation=name) for name in names}
+            seconds = median_seconds(steps, make_arguments(shape, make_cell), rounds)
+            columns = (
+                f"{1e3 * seconds[name]:.3g}" if name in seconds else "" for name in ("scan", "fused", "parallel")
+            )
+            rows.append([f"{num_steps:,}", *columns])
+        table = make_table(["steps", "scan", "fused", "parallel"], rows)
+        text += f"\n\nA training step of `{make_cell.__name__}(32)`, batch 1: milliseconds.\n\n{table}"
+    return text
+
+
+def in_blocks(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Solves a linear recurrence in about sqrt(T) blocks at once, and then from block to block."""
+    num_steps, size = len(a), math.isqrt(len(a) - 1) + 1
+    count = -(-num_steps // size)
+
+    def split(v: jax.Array, fill: float) -> jax.Array:
+        padding = jnp.full((count * size - num_steps, *v.shape[1:]), fill, v.dtype)
+        return jnp.concatenate([v, padding]).reshape(count, size, *v.shape[1:]).swapaxes(0, 1)
+
+    def step(before: Any, now: Any) -> Any:
+        after = now[0] * before[0], now[0] * before[1] + now[1]
+        return after, after
+
+    a, b = split(a, 1), split(b, 0)
+    ends, (products, hs) = jax.lax.scan(step, (jnp.ones_like(a[0]), jnp.zeros_like(b[0])), (a, b))
+    starts = jax.lax.scan(lambda h, end: (end[0] * h + end[1], h), jnp.zeros_like(b[0, 0]), ends)[1]
+    return (products * starts + hs).swapaxes(0, 1).reshape(-1, *b.shape[2:])[:num_steps]
 
 
 def make_arguments(shape: Shape, make_cell: Callable[[int], Any] = rnn.LSTM) -> tuple[Any, jax.Array]:

@@ -7,14 +7,28 @@ from rnn_jax import convert, hopfield
 from rnn_jax.base import Cell, Layer
 from rnn_jax.cells import (
     GRU,
+    LRU,
     LSTM,
+    RGLRU,
+    SLSTM,
+    ComplexState,
     GRUParams,
     GRUState,
     LayerNormLSTM,
     LayerNormLSTMParams,
+    LinearCell,
+    LinearState,
+    LRUParams,
     LSTMParams,
     LSTMState,
+    MinGRU,
+    MinGRUParams,
+    MinLSTM,
+    MinLSTMParams,
     Peepholes,
+    RGLRUParams,
+    SLSTMParams,
+    SLSTMState,
     VanillaRNN,
     VanillaRNNParams,
     VanillaRNNState,
@@ -23,9 +37,17 @@ from rnn_jax.cells.equations import Dense, EquationsCell
 from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
+from rnn_jax.newton import NewtonReport, newton_report
 from rnn_jax.regularization import Dropout, VariationalDropout, Zoneout, dropout, variational_dropout, zoneout
 from rnn_jax.saving import load, save
 from rnn_jax.sharding import TensorParallel, make_mesh, shardings, tensor_parallel
+from rnn_jax.states import (
+    LearnedInitialState,
+    LearnedInitialStateParams,
+    WithStates,
+    learn_initial_state,
+    with_states,
+)
 from rnn_jax.unroll import unroll
 from rnn_jax.wrappers import CellWrapper, LayerWrapper
 
@@ -37,32 +59,50 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GRU",
+    "LRU",
     "LSTM",
+    "RGLRU",
+    "SLSTM",
     "Bidirectional",
     "BothWays",
     "Cell",
     "CellWrapper",
+    "ComplexState",
     "Dense",
     "Dropout",
     "EquationsCell",
     "GRUParams",
     "GRUState",
+    "LRUParams",
     "LSTMParams",
     "LSTMState",
     "Layer",
     "LayerNormLSTM",
     "LayerNormLSTMParams",
     "LayerWrapper",
+    "LearnedInitialState",
+    "LearnedInitialStateParams",
+    "LinearCell",
+    "LinearState",
+    "MinGRU",
+    "MinGRUParams",
+    "MinLSTM",
+    "MinLSTMParams",
     "Model",
+    "NewtonReport",
     "Peepholes",
+    "RGLRUParams",
     "Recurrent",
     "Residual",
+    "SLSTMParams",
+    "SLSTMState",
     "Stack",
     "TensorParallel",
     "VanillaRNN",
     "VanillaRNNParams",
     "VanillaRNNState",
     "VariationalDropout",
+    "WithStates",
     "Zoneout",
     "bidirectional",
     "convert",
@@ -70,10 +110,12 @@ __all__ = [
     "explain",
     "hopfield",
     "last_output",
+    "learn_initial_state",
     "linen",
     "load",
     "load_run",
     "make_mesh",
+    "newton_report",
     "nnx",
     "residual",
     "save",
@@ -82,6 +124,7 @@ __all__ = [
     "tensor_parallel",
     "unroll",
     "variational_dropout",
+    "with_states",
     "zoneout",
 ]
 

@@ -213,6 +213,8 @@ def zoneout(cell: Cell, *, h: float = 0.0, c: float = 0.0) -> Zoneout:
         check_rate(name, rate)
     if c and not hasattr(like, "c"):
         raise ValueError(f"zoneout on c needs a cell with c in its state, not {cell}")
+    if like.h.shape[-1] != cell.output_size:
+        raise ValueError(f"zoneout needs a cell whose output is h: wrap {cell} around it instead")
     if isinstance(cell, VariationalDropout) and cell.outputs:
         raise ValueError("zoneout would undo the dropout of outputs: wrap variational_dropout around it instead")
     return Zoneout(cell, tuple((name, float(rate)) for name, rate in (("h", h), ("c", c)) if rate))

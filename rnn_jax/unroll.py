@@ -24,7 +24,8 @@ from rnn_jax.base import (
     check_size,
     draw_noise,
 )
-from rnn_jax.cells.equations import EquationsCell, Precision, offers_equations
+from rnn_jax.cells.checked import CheckedCell
+from rnn_jax.cells.equations import Precision, offers_equations
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.table import select
 from rnn_jax.lengths import reset_steps, valid_steps, where_valid
@@ -83,7 +84,7 @@ def unroll(
         forwards, with a faster derivative (see `fused`), for cells that offer their equations, as all built-in cells
         and regularizers do. It goes through `grad`, `vmap`, second derivatives by `grad` of `grad` and `hessian`, and
         `checkpoint`; forward-mode derivatives (`jvp`, `jacfwd`) need "scan", as JAX refuses them for functions with a
-        derivative of their own. "pallas" is one kernel for all steps on a GPU or a TPU, see `pallas`; "cudnn" is
+        derivative of their own. "parallel" is all steps at once, see `parallel`, with every derivative. "pallas" is one kernel for all steps on a GPU or a TPU, see `pallas`; "cudnn" is
         NVIDIA's own LSTM, see `cudnn`; both are differentiated once. None follows the table of rules for the platform,
         the cell and the sizes, see `explain`. An `Implementation` of your own is used as it is given.
 
@@ -109,7 +110,7 @@ def unroll(
     initial = None if resets is None else cell.initial_state(batch_shape, xs.dtype)
     if state is None:
         state = cell.initial_state(batch_shape, xs.dtype)
-    if isinstance(cell, EquationsCell):
+    if isinstance(cell, CheckedCell):
         cell.check(params, state, xs.shape[1:], xs.dtype, name="xs")
     check_leading("state", state, batch_shape)
 

@@ -25,7 +25,7 @@ def test_a_cell_is_a_value(cell):
 
 def test_a_cell_says_what_it_is():
     assert rnn.LSTM(128) != rnn.LSTM(128, forget_bias=0.0)
-    assert str(rnn.GRU(128)) == "GRU(hidden_size=128, reset_after=True, initializer='glorot')"
+    assert str(rnn.GRU(128)) == "GRU(hidden_size=128, reset_after=True, blocks=1, initializer='glorot')"
 
 
 def test_shapes(cell):
@@ -33,7 +33,8 @@ def test_shapes(cell):
     state, y = cell.step(params, cell.initial_state((B,)), draw_inputs(B))
     assert y.shape == (B, cell.output_size)
     assert jax.tree.structure(state) == jax.tree.structure(cell.initial_state((B,)))
-    np.testing.assert_array_equal(y, state.h)
+    if hasattr(state, "h"):
+        np.testing.assert_array_equal(y, state.h)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,12 @@ def test_shapes(cell):
         (lambda: rnn.VanillaRNN(4, activation="gelu"), "activation must be one of tanh, relu"),  # type: ignore
         (lambda: rnn.LayerNormLSTM(4, recurrent_dropout=1.0), "recurrent_dropout must be at least 0 and below 1"),
         (lambda: rnn.GRU(4).init(jax.random.key(0), 0), "input_size must be a positive whole number"),
+        (lambda: rnn.GRU(4, blocks=3), "blocks must divide hidden_size, which 3 does not: it is 4"),
+        (lambda: rnn.RGLRU(4, blocks=0), "blocks must be a positive whole number"),
+        (lambda: rnn.SLSTM(4, heads=8), "heads must divide hidden_size"),
+        (lambda: rnn.LRU(4, r_min=0.5, r_max=0.4), "r_min and r_max must be 0 <= r_min < r_max <= 1, not 0.5 and 0.4"),
+        (lambda: rnn.MinGRU(0), "hidden_size must be"),
+        (lambda: rnn.MinLSTM(4).init(jax.random.key(0), 0), "input_size must be"),
     ],
 )
 def test_configurations_without_meaning_are_refused(make, message):
@@ -97,7 +104,49 @@ def test_orthogonal_recurrent_kernels():
 def test_keys_decide(cell):
     first, again, other = (cell.init(jax.random.key(seed), INPUT_SIZE) for seed in (0, 0, 1))
     assert_close(again, first, atol=0, rtol=0)
-    assert not np.array_equal(first.w_x, other.w_x)
+    assert not np.array_equal(*(jax.tree.leaves(params)[0] for params in (first, other)))
+
+
+def test_a_new_lru_is_a_ring_of_unit_variance():
+    cell = rnn.LRU(256, r_min=0.4, r_max=0.8, max_phase=0.5)
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    a, _ = cell.recurrence(params, jnp.ones(INPUT_SIZE))
+    assert 0.4 <= np.abs(a).min() < 0.45
+    assert 0.75 < np.abs(a).max() <= 0.8
+    assert 0 < np.angle(a).min() < np.angle(a).max() <= 0.5
+    np.testing.assert_allclose(np.exp(params.gamma) ** 2, 1 - np.abs(a) ** 2, rtol=1e-4)
+
+
+def test_a_new_rg_lru_forgets_slowly():
+    cell = rnn.RGLRU(256)
+    a = jnp.exp(-jax.nn.softplus(cell.init(jax.random.key(0), INPUT_SIZE).lam))
+    assert 0.9 <= a.min() < 0.91
+    assert 0.99 < a.max() <= 0.999
+
+
+def test_forget_gates_of_the_slstm_are_open_by_degrees():
+    params = rnn.SLSTM(6, heads=2).init(jax.random.key(0), INPUT_SIZE)
+    np.testing.assert_allclose(params.b.reshape(4, 6)[1], [3, 4.5, 6] * 2)
+    assert rnn.MinLSTM(2, forget_bias=2.0).init(jax.random.key(0), 3).b.tolist() == [0, 0, 2, 2, 0, 0]
+
+
+# --- block-diagonal matrices ---
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_blocks_are_those_of_a_matrix_s_diagonal(reset_after):
+    H, blocks = 6, 3
+    cell, whole = rnn.GRU(H, blocks=blocks, reset_after=reset_after), rnn.GRU(H, reset_after=reset_after)
+    params, xs = draw_params(cell), draw_inputs(T, B)
+    gates = params.w_h.reshape(blocks, H // blocks, 3, H // blocks)
+    w_h = jnp.zeros((blocks, H // blocks, 3, blocks, H // blocks))
+    for n in range(blocks):
+        w_h = w_h.at[n, :, :, n].set(gates[n])
+    expected = unroll(whole, params._replace(w_h=w_h.reshape(H, 3 * H)), xs)
+    assert_close(unroll(cell, params, xs), expected)
+    rounded = rnn.unroll(cell, params, xs, precision="bfloat16")
+    assert_close(rounded, expected, atol=0.05)
+    assert not np.array_equal(rounded[1], expected[1])
 
 
 # --- recurrent dropout ---
@@ -166,7 +215,7 @@ def test_hessian_and_checkpoint(cell):
 
     hessian = of_state(run)
     assert_close(of_state(jax.checkpoint(run, static_argnums=0)), hessian, atol=1e-5)
-    of_h = hessian.h.h.reshape(state.h.size, state.h.size)
+    of_h = jax.tree.leaves(hessian)[0].reshape(*[jax.tree.leaves(state)[0].size] * 2)
     assert_close(of_h, of_h.T, atol=1e-5)
     assert of_h.any()
 

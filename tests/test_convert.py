@@ -543,3 +543,16 @@ def test_a_cell_of_the_user_s_own_is_refused():
 
     with pytest.raises(ValueError, match="PyTorch has no cell like"):
         from_torch(Doubled(H), LSTM_TORCH)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [(cell, "has no cell like") for cell in (rnn.MinGRU(4), rnn.MinLSTM(4), rnn.LRU(4), rnn.RGLRU(4), rnn.SLSTM(4))]
+    + [(rnn.GRU(4, blocks=2), "has no block-diagonal matrices, which GRU")],
+    ids=str,
+)
+def test_cells_that_no_framework_has_are_refused(cell, message):
+    params = cell.init(jax.random.key(0), 4)
+    for to in (rnn.convert.to_torch, rnn.convert.to_keras, rnn.convert.to_flax, rnn.convert.to_tf):
+        with pytest.raises(ValueError, match=message):
+            to(cell, params)

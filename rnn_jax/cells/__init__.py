@@ -12,20 +12,40 @@ from typing import Any, NamedTuple
 from rnn_jax.base import Cell
 from rnn_jax.cells.gru import GRU, GRUParams, GRUState
 from rnn_jax.cells.layer_norm_lstm import LayerNormLSTM, LayerNormLSTMParams
+from rnn_jax.cells.linear import ComplexState, LinearCell, LinearState
+from rnn_jax.cells.lru import LRU, LRUParams
 from rnn_jax.cells.lstm import LSTM, LSTMParams, LSTMState, Peepholes
+from rnn_jax.cells.min_gru import MinGRU, MinGRUParams
+from rnn_jax.cells.min_lstm import MinLSTM, MinLSTMParams
+from rnn_jax.cells.rg_lru import RGLRU, RGLRUParams
+from rnn_jax.cells.slstm import SLSTM, SLSTMParams, SLSTMState
 from rnn_jax.cells.vanilla import VanillaRNN, VanillaRNNParams, VanillaRNNState
 
 __all__ = [
     "CELLS",
     "GRU",
+    "LRU",
     "LSTM",
+    "RGLRU",
+    "SLSTM",
+    "ComplexState",
     "GRUParams",
     "GRUState",
+    "LRUParams",
     "LSTMParams",
     "LSTMState",
     "LayerNormLSTM",
     "LayerNormLSTMParams",
+    "LinearCell",
+    "LinearState",
+    "MinGRU",
+    "MinGRUParams",
+    "MinLSTM",
+    "MinLSTMParams",
     "Peepholes",
+    "RGLRUParams",
+    "SLSTMParams",
+    "SLSTMState",
     "VanillaRNN",
     "VanillaRNNParams",
     "VanillaRNNState",
@@ -68,4 +88,9 @@ CELLS = {
     "gru": NamedCell(GRU, GRUParams, gates=3),
     "lstm-peephole": NamedCell(LSTM, LSTMParams, gates=4, options={"peepholes": True}),
     "lstm-layernorm": NamedCell(LayerNormLSTM, LayerNormLSTMParams),
+    "mingru": NamedCell(MinGRU, MinGRUParams),
+    "minlstm": NamedCell(MinLSTM, MinLSTMParams),
+    "lru": NamedCell(LRU, LRUParams),
+    "rglru": NamedCell(RGLRU, RGLRUParams),
+    "slstm": NamedCell(SLSTM, SLSTMParams),
 }

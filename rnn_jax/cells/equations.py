@@ -4,7 +4,6 @@ The fused implementation needs the products apart from the rest, which is elemen
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -12,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rnn_jax.base import Array, Cell, Params, State, check_input, check_like
+from rnn_jax.base import Array, Params, State, check_input
+from rnn_jax.cells.checked import CheckedCell
 from rnn_jax.wrappers import within
 
 Precision: TypeAlias = Literal["bfloat16"] | None
@@ -34,6 +34,25 @@ def expand(v: Array, like: Array) -> Array:
     return jax.lax.expand_dims(v, range(like.ndim - v.ndim))
 
 
+def multiply_blocks(v: Array, w: Array, parts: int = 1, precision: Precision = None) -> Array:
+    """Returns the product of a vector and a block-diagonal matrix.
+
+    Args:
+      v: [..., K].
+      w: the blocks, [N, K / N, M / N], each with the columns of all parts side by side.
+      parts: parts of equal size, such as gates, that lie side by side in the result, too: each has H = M / parts
+        columns, H / N of every block.
+      precision: of the product, see `multiply`.
+
+    Returns:
+      [..., M].
+    """
+    blocks = v.reshape(*v.shape[:-1], len(w), 1, -1)
+    z = multiply(blocks, w, precision)  # [..., N, 1, M / N]
+    z = z.reshape(*v.shape[:-1], len(w), parts, -1)
+    return jnp.swapaxes(z, -3, -2).reshape(*v.shape[:-1], -1)
+
+
 class DenseCall(NamedTuple):
     """The arguments of one use of `Dense`."""
 
@@ -44,11 +63,18 @@ class DenseCall(NamedTuple):
 
     def plain(self, precision: Precision = None) -> tuple[Array, ...]:
         """Takes the products one by one, see `multiply`."""
-        products = (multiply(v, w[:, self.columns], precision) for v, w in self.terms)
+        products = (self._multiply(v, w, precision) for v, w in self.terms)
         z = sum(products, start=jnp.zeros((), self.terms[0][0].dtype))
         if self.bias is not None:
             z = z + expand(self.bias[self.columns], z)
         return tuple(jnp.split(z, self.parts, axis=-1))
+
+    def _multiply(self, v: Array, w: Array, precision: Precision) -> Array:
+        """Takes one product, with a matrix or with the blocks of one."""
+        if w.ndim == 2:
+            return multiply(v, w[:, self.columns], precision)
+        start, stop, _ = self.columns.indices(w.shape[0] * w.shape[2])
+        return multiply_blocks(v, w[..., start // len(w) : stop // len(w)], self.parts, precision)
 
 
 Product: TypeAlias = Callable[[DenseCall], tuple[Array, ...]]
@@ -80,7 +106,8 @@ class Dense:
         """Takes a sum of products.
 
         Args:
-          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], an unmodified parameter.
+          *terms: pairs of a vector [B, K], any value of the step, and a matrix [K, N], an unmodified parameter. A
+            matrix of three axes is block-diagonal, see `multiply_blocks`.
           bias: an unmodified parameter, [N]; None for none.
           columns: a stretch of the N columns of the matrices and the bias; by default all.
           parts: the number of equal parts to split the sum into.
@@ -91,7 +118,7 @@ class Dense:
         return self.product(DenseCall(terms, bias, columns, parts))
 
 
-class EquationsCell:
+class EquationsCell(CheckedCell):
     """A cell defined by its equations, as the built-in cells are, and as your own can be.
 
     Subclass it, and write `output_size`, `init` and `initial_state` as `base.Cell` has them, and in place of `step`
@@ -136,32 +163,6 @@ class EquationsCell:
         x = check_input("x", x)
         self.check(params, state, x.shape, x.dtype, "x")
         return apply_equations(self, params, state, x, Dense(), noise)
-
-    def check(self: Any, params: Params, state: State, shape: tuple[int, ...], dtype: Any, name: str) -> None:
-        """Checks the arguments of one step against the parameters and the state that the cell itself makes.
-
-        Args:
-          params: the cell's parameters.
-          state: its state, leading with the batch axes of the input.
-          shape: of the input of one step, [B, D].
-          dtype: of the input.
-          name: the input's name, for the messages.
-
-        Raises:
-          ValueError: naming the argument, the shape or dtype it has and the one it needs.
-        """
-        needs = f"{name} with {shape[-1]} features and batch shape {shape[:-1]}"
-        params_like = _shapes_of_params(self, shape[-1])
-        state_like = jax.eval_shape(lambda: self.initial_state(shape[:-1], dtype))
-        check_like("params", params, params_like, needs, dtype)
-        check_like("state", state, state_like, needs, dtype)
-
-
-@functools.lru_cache(maxsize=1024)
-def _shapes_of_params(cell: Cell, input_size: int) -> Params:
-    """Returns the shapes of a cell's parameters; cached, as tracing `init` costs more than a step."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(lambda key: cell.init(key, input_size), key)
 
 
 def apply_equations(cell: Any, params: Params, state: State, x: Array, dense: Dense, noise: Any) -> tuple[State, Array]:

@@ -9,11 +9,14 @@ from jax.nn import sigmoid
 
 from rnn_jax.base import Array, check_choice, check_size
 from rnn_jax.cells.equations import Dense, EquationsCell, expand
-from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
+from rnn_jax.cells.initializers import INITIALIZERS, Initializer, check_blocks, init_block_kernels, init_kernels
 
 
 class GRUParams(NamedTuple):
-    """Parameters of `GRU`: w_x [D, 3H], w_h [H, 3H], b [3H], b_h [H] or None (only with reset_after)."""
+    """Parameters of `GRU`: w_x [D, 3H], w_h [H, 3H], b [3H], b_h [H] or None (only with reset_after).
+
+    With several blocks, w_h is [blocks, H / blocks, 3H / blocks], the blocks of the matrix's diagonal.
+    """
 
     w_x: Array
     w_h: Array
@@ -38,27 +41,31 @@ class GRU(EquationsCell):
         h' = z h + (1 - z) n
 
     The output is h'. Reset after is PyTorch's, cuDNN's, Flax's and Keras's default form; reset before is the
-    paper's first version and TensorFlow's GRUCell.
+    paper's first version and TensorFlow's GRUCell. With several blocks, w_h is block-diagonal, as in the world models
+    of Dreamer (Hafner et al., 2023, arXiv:2301.04104): units see those of their own block only.
 
     Args:
       hidden_size: H, the number of units.
       reset_after: whether the reset gate acts after the recurrent product or before it.
+      blocks: of w_h; it divides H.
       initializer: of the weights, see `init_kernels`. As TensorFlow does, the biases of r and z begin at 1
         when the reset comes before; all others begin at 0.
 
     Raises:
-      ValueError: for a size that is not positive, or an unknown initializer.
+      ValueError: for sizes that are not positive, blocks that do not divide H, or an unknown initializer.
     """
 
     hidden_size: int
     _: dataclasses.KW_ONLY
     reset_after: bool = True
+    blocks: int = 1
     initializer: Initializer = "glorot"
 
     honours_axis = True
 
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
+        check_blocks("blocks", self.blocks, self.hidden_size)
         check_choice("initializer", self.initializer, INITIALIZERS)
 
     @property
@@ -66,18 +73,26 @@ class GRU(EquationsCell):
         """H."""
         return self.hidden_size
 
+    @property
+    def state_blocks(self) -> int:
+        """The blocks of w_h."""
+        return self.blocks
+
     def init(self, key: Array, input_size: int) -> GRUParams:
         """Draws parameters for inputs of `input_size` features. Consumes `key`."""
         H = self.hidden_size
+        b = jnp.zeros(3 * H) if self.reset_after else jnp.concatenate([jnp.ones(2 * H), jnp.zeros(H)])
+        b_h = jnp.zeros(H) if self.reset_after else None
+        if self.blocks > 1:
+            return GRUParams(*init_block_kernels(self.initializer, key, input_size, H, 3 * H, self.blocks), b, b_h)
         if self.reset_after:
-            w_x, w_h = init_kernels(self.initializer, key, input_size, H, 3 * H)
-            return GRUParams(w_x, w_h, b=jnp.zeros(3 * H), b_h=jnp.zeros(H))
+            return GRUParams(*init_kernels(self.initializer, key, input_size, H, 3 * H), b, b_h)
         # TensorFlow keeps the gates and the candidate in two kernels, each with a glorot bound of its own.
         k_gates, k_candidate = jax.random.split(key)
         gates = init_kernels(self.initializer, k_gates, input_size, H, 2 * H)
         candidate = init_kernels(self.initializer, k_candidate, input_size, H, H)
         w_x, w_h = (jnp.concatenate(pair, axis=1) for pair in zip(gates, candidate, strict=True))
-        return GRUParams(w_x, w_h, b=jnp.concatenate([jnp.ones(2 * H), jnp.zeros(H)]))
+        return GRUParams(w_x, w_h, b)
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> GRUState:
         """Zeros."""

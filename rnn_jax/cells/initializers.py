@@ -1,8 +1,9 @@
 """Initial values of the cells' weights."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
+import jax.numpy as jnp
 
 from rnn_jax.base import Array, check_size
 
@@ -40,3 +41,36 @@ def init_kernels(
     k_x, k_h = jax.random.split(key)
     orthogonal = jax.nn.initializers.orthogonal()
     return glorot(k_x, (input_size, columns)), orthogonal(k_h, (recurrent_size, columns))
+
+
+def init_block_kernels(
+    initializer: Initializer, key: Array, input_size: int, recurrent_size: int, columns: int, blocks: int
+) -> tuple[Array, Array]:
+    """Draws the two kernels of a cell with a block-diagonal recurrence: w_x glorot-uniform, each block by itself.
+
+    Args:
+      initializer: of the blocks.
+      key: consumed.
+      input_size: D.
+      recurrent_size: R.
+      columns: the gates' units together.
+      blocks: the number of blocks, N.
+
+    Returns:
+      (w_x [D, columns], w_h [N, R / N, columns / N]).
+
+    Raises:
+      ValueError: for an `input_size` that is not positive.
+    """
+    check_size("input_size", input_size)
+    k_x, k_h = jax.random.split(key)
+    draw = glorot if initializer == "glorot" else jax.nn.initializers.orthogonal()
+    w_h = [draw(k, (recurrent_size // blocks, columns // blocks)) for k in jax.random.split(k_h, blocks)]
+    return glorot(k_x, (input_size, columns)), jnp.stack(w_h)
+
+
+def check_blocks(name: str, value: Any, hidden_size: int) -> None:
+    """Raises `ValueError` unless `value` is a positive whole number that divides the hidden size."""
+    check_size(name, value)
+    if hidden_size % value:
+        raise ValueError(f"{name} must divide hidden_size, which {value} does not: it is {hidden_size}")

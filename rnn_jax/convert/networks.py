@@ -10,6 +10,7 @@ import numpy as np
 from rnn_jax.base import Cell, Layer, Params, check_like
 from rnn_jax.cells import CELLS, GRU
 from rnn_jax.layers import Bidirectional, BothWays, Stack
+from rnn_jax.states import LearnedInitialState
 from rnn_jax.wrappers import within
 
 Shape: TypeAlias = tuple[int | str, ...]
@@ -33,6 +34,10 @@ def places(net: Cell | Layer) -> list[Place]:
     Wrappers, which have no parameters of their own, are skipped, and a stack within a stack is flattened.
     """
     match net:
+        case LearnedInitialState():
+            raise ValueError(
+                "other frameworks learn no initial state: convert the layer within, whose parameters are params.layer"
+            )
         case Bidirectional():
             (forward,), (backward,) = places(net.forward), places(net.backward)
             return [forward._replace(direction="forward"), backward._replace(direction="backward")]
@@ -126,6 +131,8 @@ def check_cell(
     """
     if type(cell) not in kinds:
         raise ValueError(f"{framework} has no cell like {cell}")
+    if getattr(cell, "blocks", 1) > 1:
+        raise ValueError(f"{framework} has no block-diagonal matrices, which {cell} needs")
     for option in lacks:
         if getattr(cell, option, None):
             raise ValueError(f"{framework} has no {option}, which {cell} needs")

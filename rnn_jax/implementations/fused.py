@@ -139,6 +139,8 @@ def why_not_fused(problem: Problem, platform: str) -> str:
     leaves = jax.tree.leaves((problem.params, state))
     if not all(jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves):
         return "floating-point parameters and states"
+    if any(jnp.ndim(leaf) > 2 for leaf in jax.tree.leaves(problem.params)):
+        return "parameters of one or two axes"
     if any(jnp.ndim(leaf) != xs.ndim - 1 for leaf in jax.tree.leaves(state)):
         return "states with one axis of features"
     if any(leaf.ndim != xs.ndim for leaf in jax.tree.leaves(noise)):
