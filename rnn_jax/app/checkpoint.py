@@ -97,6 +97,7 @@ class Checkpoints:
         metrics = {"score": -math.inf if score is None else float(score)}
         # Of arrays on devices, orbax would expect every process to write a part.
         on_host = jax.tree.map(np.asarray, without_keys(state))
+        self.wait()
         self._delete_removed()
         try:
             self._manager.save(step, args=ocp.args.StandardSave(on_host), metrics=metrics)

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.devices import Placement, check_devices, choose_placement, use_every_core, use_own_settings
-from rnn_jax.app.errors import mistakes, run_command
 from rnn_jax.app.digest import digest
+from rnn_jax.app.errors import mistakes, run_command
 from rnn_jax.app.flags import Parser, flag, path, rule
 from rnn_jax.app.folder import CONFIG, RunFolder, new_run, newest_run
 from rnn_jax.app.interruption import unwinding

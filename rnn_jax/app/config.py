@@ -118,7 +118,7 @@ class Config:
     )
     init_from: Path | None = option(
         None,
-        "folder of a run whose newest weights this run begins with; it needs the same network, and as many seeds or one",
+        "folder of a run whose newest weights this run begins with; of the same network, and of as many seeds or one",
     )
     accept_data: bool = option(
         False, "with --resume, go on with other data than the run began with", decides=False, saved=False

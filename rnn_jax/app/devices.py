@@ -35,7 +35,6 @@ SETTINGS = {
     "jax_numpy_rank_promotion": ("allow", False),
     "jax_enable_x64": (False, True),
     "jax_disable_jit": (False, True),
-    "jax_default_matmul_precision": (None, True),
 }
 
 

@@ -23,7 +23,7 @@ def event_writer(
 ) -> Iterator[Callable[[Sequence[Report]], None]]:
     """Opens a folder of events for the reports after `step`.
 
-    Each report is in the file when it has been written. Earlier ones that the folder lacks are written at the beginning.
+    Each report is flushed. Earlier reports that the folder lacks are written at the beginning.
     Events are an extra: if they cannot be written, that is a warning.
 
     Args:

@@ -1,5 +1,6 @@
 """Pictures of a run, drawn the same way on every machine."""
 
+import io
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,13 +23,8 @@ def save_picture(run: RunFolder, name: str, draw: Callable[[], "Figure"], warn: 
       draw: makes the figure.
       warn: is told, in a line, if that fails.
     """
-    import io
-    import os
-    from unittest import mock
-
     try:
-        # The variable names a backend, which matplotlib imports first of all; it may be a notebook's.
-        with mock.patch.dict(os.environ, MPLBACKEND="agg"), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import matplotlib
             from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,7 +32,8 @@ def save_picture(run: RunFolder, name: str, draw: Callable[[], "Figure"], warn: 
             with matplotlib.rc_context():
                 matplotlib.rcdefaults()
                 figure, file = draw(), io.BytesIO()
-                FigureCanvasAgg(figure).print_png(file, pil_kwargs={}, metadata=None)
+                FigureCanvasAgg(figure)
+                figure.savefig(file, format="png", dpi=150)
         write_bytes(run.path / f"{name}.png", file.getvalue())
     except Exception as error:
         warn(f"{name}.png is not drawn: {' '.join(str(error).split())[:200] or type(error).__name__}")

@@ -35,6 +35,7 @@ def begin(program: str) -> None:
     if _begun:
         return
     _begun.append(program)
+    os.environ["MPLBACKEND"] = "agg"  # A notebook's backend, inherited by this process, need not be installed here.
     open_streams()
     end_at_signals(program)
 

@@ -42,7 +42,8 @@ def open_streams() -> None:
 def tell(message: str) -> None:
     """Writes a line to stderr. A stderr that cannot be written costs the line, not the command."""
     with contextlib.suppress(OSError, ValueError):
-        print(message, file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            print(message, file=sys.stderr, flush=True)
 
 
 def discard_output() -> None:
