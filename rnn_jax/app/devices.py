@@ -60,9 +60,9 @@ def check_devices() -> None:
         with refusing_unknown_flags():
             jax.devices()
     except Exception as error:  # an AssertionError, for one
-        asked = jax.config.jax_platforms
-        why = f"JAX_PLATFORMS={asked}" if asked else " ".join(str(error).split()[:30])
-        raise ValueError(f"JAX finds no device: {why}") from error
+        if asked := jax.config.jax_platforms:
+            raise ValueError(f"JAX_PLATFORMS is {asked}, but JAX finds no such device here") from error
+        raise ValueError(f"JAX finds no device: {' '.join(str(error).split()[:30])}") from error
     finally:
         logger.setLevel(level)
 

@@ -130,4 +130,4 @@ def path(text: str) -> Path:
 
 def absolute_path(text: str) -> Path:
     """Makes a path that means the same from every folder, as one that is saved must."""
-    return path(text).absolute()
+    return Path(os.path.abspath(path(text)))

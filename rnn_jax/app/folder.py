@@ -197,7 +197,7 @@ def check_data(folder: Path, digest: str, info: DataInfo, *, accept: bool, remed
     """
     expected = read_data_info(folder)
     if expected._replace(name="", source="") != info._replace(name="", source=""):
-        raise ValueError(f"{info.source} has other images or classes than {expected.source}, of the run in {folder}")
+        raise ValueError(f"{info.source} has another form than {expected.source}, the data of the run in {folder}")
     same = _read_facts(folder).get(DIGEST, "") in ("", digest)
     if not (same or accept):
         raise ValueError(f"{info.source} is other data than those of the run in {folder}, {expected.source}: {remedy}")
