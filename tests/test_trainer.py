@@ -305,7 +305,7 @@ def test_a_run_made_longer_follows_the_longer_schedule(tmp_path, capsys):
     run_train(capsys, "--resume", "--output-dir", tmp_path / "one", "--steps=150")
     run_train(capsys, "--resume", "--output-dir", tmp_path / "two", "--steps=150")
     shutil.rmtree(tmp_path / "two" / "checkpoints" / "150")
-    status, out, _ = run_train(capsys, "--resume", "--output-dir", tmp_path / "two")
+    out = run_train(capsys, "--resume", "--output-dir", tmp_path / "two")[1]
     assert "Resuming after step 100 of 150\n" in out
     assert_same_run(tmp_path / "one", tmp_path / "two")
     with jax.numpy_dtype_promotion("standard"):

@@ -207,7 +207,8 @@ def _read(checkpoint: Path, template: Any) -> Any:
         restore_args=ocp.checkpoint_utils.construct_restore_args(on_disk),
         partial_restore=isinstance(template, dict),
     )
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=_this_process())) as checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_this_process())
+    with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as checkpointer:
         try:
             restored = checkpointer.restore(checkpoint.absolute() / ITEM, args=arguments)
         except Exception as error:  # Of any class, see above.

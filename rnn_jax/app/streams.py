@@ -28,14 +28,15 @@ def open_streams() -> None:
             stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         stream.reconfigure(errors="plain")
         setattr(sys, name, stream)
-    if isinstance(getattr(sys.stdout.buffer, "raw", None), io.FileIO):  # not a console of Windows
-        out = sys.stdout
+    out, raw = sys.stdout, getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)  # without buffer under `python -u`
+    if isinstance(raw, io.FileIO):  # and no console of Windows
+        unbuffered, named = raw is out.buffer, _NamedOutput(1, "wb", closefd=False)
         sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(_NamedOutput(1, "wb", closefd=False)),
+            named if unbuffered else io.BufferedWriter(named),  # type: ignore
             encoding=out.encoding,
             errors="plain",
             line_buffering=out.line_buffering,
-            write_through=out.write_through,
+            write_through=unbuffered,
         )
 
 
