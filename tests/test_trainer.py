@@ -205,7 +205,7 @@ def test_a_run_without_resume_destroys_nothing(tmp_path, capsys):
     status, out, err = train_digits(capsys, tmp_path / "run", "--steps=60")
     assert (status, out, err.count("\n")) == (2, "", 1)
     with pytest.raises(SystemExit):
-        train_digits(capsys, tmp_path / "run", "--steps=70", "--resume")
+        train_digits(capsys, tmp_path / "run", "--steps=50", "--resume")
     assert content() == before
 
 

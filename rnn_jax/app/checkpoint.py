@@ -8,6 +8,7 @@ its own is never restored.
 
 import json
 import math
+import operator
 import shutil
 import zlib
 from collections.abc import Callable
@@ -114,16 +115,13 @@ class Checkpoints:
     def _make_manager(self) -> "ocp.CheckpointManager":
         import orbax.checkpoint as ocp  # It takes half a second to import, which not all who import us need spend.
 
-        def score(metrics: Any) -> float:
-            return metrics["score"]
-
-        policies = ocp.checkpoint_managers
+        policies, score_of = ocp.checkpoint_managers, operator.itemgetter("score")
         options = ocp.CheckpointManagerOptions(
-            best_fn=score,
+            best_fn=score_of,
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(self._keep),
-                    policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+                    policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False),
                 ]
             ),
             cleanup_tmp_directories=True,
@@ -179,6 +177,14 @@ def is_sound(checkpoint: Path) -> bool:
         return json.loads((checkpoint / CHECKSUMS).read_text()) == _checksums(checkpoint)
     except (OSError, ValueError):
         return False
+
+
+def score(checkpoint: Path) -> float:
+    """Returns the score that a checkpoint was saved with; the lowest of all, if it had none or cannot be read."""
+    try:
+        return float(json.loads((checkpoint / "metrics" / "metrics").read_text())["score"])
+    except (KeyError, OSError, TypeError, ValueError):
+        return -math.inf
 
 
 def restore(checkpoint: Path, template: Any) -> Any:

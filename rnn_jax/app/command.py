@@ -10,7 +10,7 @@ from rnn_jax.app.devices import Placement, check_devices, choose_placement, use_
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import mistakes, run_command
 from rnn_jax.app.flags import Parser, flag, path, rule
-from rnn_jax.app.folder import CONFIG, RunFolder, new_run, newest_run
+from rnn_jax.app.folder import CONFIG, RunFolder, check_owner, new_run, newest_run
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.listeners import check_tensorboard
 from rnn_jax.app.model import initial_params
@@ -70,6 +70,8 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
       ValueError, DataError: for a mistake of the user's, before anything is written.
     """
     check_devices()
+    if is_first() and config.output_dir is not None:
+        check_owner(config.output_dir, resume=config.resume)
     with first_process_first(), unwinding(PROGRAM):
         data = load_dataset(config.dataset, config.data_dir)
     examples = len(data.train.targets)

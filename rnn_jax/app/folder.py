@@ -74,13 +74,13 @@ class RunFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._check_owner(resume)
+            check_owner(path, resume=resume)
             if not os.access(path, os.W_OK):
                 raise PermissionError(None, "Permission denied", str(path))
             self._lock = (path / LOCK).open("a")
             try:
                 self._take_lock(warn)
-                self._check_owner(resume)  # Another process may have begun a run meanwhile.
+                check_owner(path, resume=resume)  # Another process may have begun a run meanwhile.
                 facts = json.dumps({**info._asdict(), DIGEST: digest}, indent=2) + "\n"
                 is_new = not (path / CONFIG).exists()
                 if is_new or not check_data(path, digest, info, accept=accept_data, remedy=_REMEDY):
@@ -101,22 +101,6 @@ class RunFolder:
         if values.get("steps") != steps:
             write_text(self.path / CONFIG, json.dumps({**values, "steps": steps}, indent=2) + "\n")
 
-    def _check_owner(self, resume: bool) -> None:
-        """Raises `ValueError` if the folder holds a run that is not resumed, or something else."""
-        if (self.path / CONFIG).exists():
-            if not resume:
-                raise ValueError(
-                    f"--output-dir {self.path} holds a run: go on with it by --resume, or choose a new folder"
-                )
-        # A process that dies before the configuration is in its place leaves no more than these.
-        elif not set(os.listdir(self.path)) <= {
-            DATA,
-            LOCK,
-            unfinished(self.path / DATA).name,
-            unfinished(self.path / CONFIG).name,
-        }:
-            raise ValueError(f"--output-dir {self.path} is not empty, and no run: choose a new folder")
-
     def _take_lock(self, warn: Callable[[str], None]) -> None:
         """Locks the folder; where the file system has no locks, warns instead."""
         if fcntl is None:
@@ -135,6 +119,21 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._lock.close()
+
+
+def check_owner(path: Path, *, resume: bool) -> None:
+    """Raises `ValueError`, in one line, if a folder holds something else than a run, or a run that is not resumed."""
+    if (path / CONFIG).exists():
+        if not resume:
+            raise ValueError(f"--output-dir {path} holds a run: go on with it by --resume, or choose a new folder")
+    # A process that dies before the configuration is in its place leaves no more than these.
+    elif path.is_dir() and not set(os.listdir(path)) <= {
+        DATA,
+        LOCK,
+        unfinished(path / DATA).name,
+        unfinished(path / CONFIG).name,
+    }:
+        raise ValueError(f"--output-dir {path} is not empty, and no run: choose a new folder")
 
 
 def new_run(cell: str, data: str, runs: Path = RUNS) -> Path:

@@ -18,11 +18,16 @@ class MetricsTable:
 
     Attributes:
       reports: all rows, up to `step` at first.
+
+    Raises:
+      ValueError: in one line, if the file is not a table of these metrics.
     """
 
     def __init__(self, file: Path, names: Sequence[str], step: int) -> None:
         self._columns = [*names, *(VALIDATION + name for name in names)]
         self.reports = [report for report in read_metrics(file) if report.step <= step] if file.exists() else []
+        if any(set(report.values) != set(self._columns) for report in self.reports):
+            raise ValueError(f"{file} is not a table of {', '.join(self._columns)}")
         rows = [["step", "seed", *self._columns], *map(self._row, self.reports)]
         write_text(file, "".join(map(_line, rows)))
         self._path = file

@@ -16,16 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.app.build import build_task
-from rnn_jax.app.checkpoint import DamagedError, restore, steps_in
+from rnn_jax.app.checkpoint import DamagedError, restore, score, steps_in
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
-from rnn_jax.app.folder import CHECKPOINTS, CONFIG, METRICS, read_data_info
-from rnn_jax.app.metrics import read_metrics
+from rnn_jax.app.folder import CHECKPOINTS, CONFIG, read_data_info
 from rnn_jax.base import Array, Params, check_choice
 from rnn_jax.data import DataInfo, Examples
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.images import check_pixels
-from rnn_jax.tasks.task import VALIDATION, Metrics, Task, predict_examples
+from rnn_jax.tasks.task import Metrics, Task, predict_examples
 from rnn_jax.training.step import evaluate
 
 
@@ -112,10 +111,9 @@ def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "new
 
     task = build_task(config, data)
     template = {"params": _shapes(task, config.seeds)}
-    try:
-        steps = _by_merit(folder, task, checkpoint)
-    except OSError as error:
-        raise ValueError(f"cannot read {error.filename}: {error.strerror}") from error
+    steps = steps_in(folder / CHECKPOINTS)
+    if checkpoint == "best":
+        steps = sorted(steps, key=lambda step: (score(folder / CHECKPOINTS / str(step)), step), reverse=True)
     for step in steps:
         path = folder / CHECKPOINTS / str(step)
         try:
@@ -174,17 +172,3 @@ def _shapes(task: Task, seeds: int) -> Params:
 
 def _named_shapes(params: Params) -> list[tuple[str, tuple[int, ...]]]:
     return [(jax.tree_util.keystr(path).lstrip("."), leaf.shape) for path, leaf in jax.tree.leaves_with_path(params)]
-
-
-def _by_merit(folder: Path, task: Task, checkpoint: str) -> list[int]:
-    """Returns the steps of a run's checkpoints, the wanted one first."""
-    steps = steps_in(folder / CHECKPOINTS)
-    if checkpoint == "newest":
-        return steps
-    scores: dict[int, list[float]] = {}
-    for report in read_metrics(folder / METRICS):
-        score = report.values.get(VALIDATION + task.score)
-        if score is not None:
-            scores.setdefault(report.step, []).append(score)
-    sign = 1 if task.quantities[task.score].better == "higher" else -1
-    return sorted(steps, key=lambda step: sign * float(np.mean(scores.get(step, -sign * np.inf))), reverse=True)

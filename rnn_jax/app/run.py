@@ -16,7 +16,7 @@ from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.checkpoint import Checkpoints, newest_checkpoint
 from rnn_jax.app.config import Config
 from rnn_jax.app.devices import Placement
-from rnn_jax.app.errors import Interrupted, Mistake, SharedEnd
+from rnn_jax.app.errors import Interrupted, Mistake, SharedEnd, mistakes
 from rnn_jax.app.folder import CHECKPOINTS, METRICS, TENSORBOARD, RunFolder
 from rnn_jax.app.interruption import stop_requests
 from rnn_jax.app.listeners import event_writer
@@ -97,7 +97,8 @@ def train(
     checkpoint_every = config.checkpoint_every or min(math.ceil(recipe.steps / 10), MOST_BETWEEN_CHECKPOINTS)
     label, title = reporting.data_label(data.info.name), reporting.title(config, data.info.name)
     first_step = step = _step(state)
-    table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
+    with mistakes():
+        table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
     hand_outs, evaluate_params = fit_from(state), _evaluation(task, config.seeds)
 
     def draw_curve(warn: Callable[[str], None]) -> None:
