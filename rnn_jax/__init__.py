@@ -1,7 +1,12 @@
 """Recurrent networks as pure functions in JAX."""
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+if os.path.basename(getattr(sys, "argv", [""])[0]) in ("-m", "train.py"):  # perhaps one of our commands
+    importlib.import_module("rnn_jax.app.program").begin_if_command()
 
 from rnn_jax import convert, hopfield
 from rnn_jax.base import Cell, Layer

@@ -4,16 +4,25 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from rnn_jax.app.checkpoint import quiet_orbax
+from rnn_jax.app.devices import check_devices, use_own_settings
+from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
 from rnn_jax.app.export import PLATFORMS, export_model
+from rnn_jax.app.files import write_bytes
 from rnn_jax.app.flags import Parser, path
+from rnn_jax.app.folder import check_data
+from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
+from rnn_jax.app.program import begin, leave
 from rnn_jax.app.reporting import data_label
+from rnn_jax.app.runtime import quiet_libraries
+from rnn_jax.app.streams import STDOUT, tell
 from rnn_jax.data import load_dataset
 from rnn_jax.tasks.images import read_images
 
+PROGRAM = "rnn_jax"
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
 
 
@@ -24,20 +33,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         with mistakes():
             try:
+                check_devices()
                 model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.seed)
                 arguments.command(model, arguments)
             except BrokenPipeError:
                 raise
             except OSError as error:
+                if error.filename == STDOUT:
+                    raise
                 raise Mistake(f"{error.filename}: {error.strerror}") from error
 
-    quiet_orbax()
-    return run_command("rnn_jax", command)
+    quiet_libraries()
+    return run_command(PROGRAM, command)
+
+
+def start() -> NoReturn:
+    """Runs the command and ends the process."""
+    begin(PROGRAM)
+    use_own_settings(lambda message: _notify(f"warning: {message}"))
+    leave(main)
 
 
 def evaluate(model: Model, arguments: argparse.Namespace) -> None:
     """Prints the accuracy and the loss on a split of the data that the model was trained on."""
-    data = load_dataset(model.data.name, arguments.data_dir or model.config.data_dir)
+    with unwinding(PROGRAM):
+        data = load_dataset(model.data.name, arguments.data_dir or model.config.data_dir)
+    remedy = "name those by --data-dir, or evaluate on these by --accept-data"
+    check_data(arguments.run, digest(data), data.info, accept=arguments.accept_data, remedy=remedy)
     split = getattr(data, arguments.split)
     metrics = model.evaluate(split)
     print(
@@ -59,7 +81,7 @@ def predict(model: Model, arguments: argparse.Namespace) -> None:
 def export(model: Model, arguments: argparse.Namespace) -> None:
     """Writes the classifier as StableHLO."""
     file = arguments.output or arguments.run / "classifier.stablehlo"
-    file.write_bytes(export_model(model))
+    write_bytes(file, export_model(model))
     rows, columns = model.data.image_shape
     print(
         f"{file}: uint8 [N, {rows}, {columns}] -> probabilities [N, {model.data.num_classes}], for "
@@ -88,6 +110,7 @@ def _parser() -> Parser:
     command = add_command(evaluate, "accuracy and loss on a split of the data that the run is about")
     command.add_argument("--split", choices=tuple(SPLITS), default="test", help="which images (default: test)")
     command.add_argument("--data-dir", type=path, metavar="DIR", help="as of train.py; default: where the run had it")
+    command.add_argument("--accept-data", action="store_true", help="of other data than the run was trained on, too")
     command = add_command(predict, "a CSV table of the predicted class and of all probabilities, for each image")
     command.add_argument("images", nargs="+", type=path, metavar="FILE", help="a picture, or a .npy array of many")
     command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
@@ -99,8 +122,8 @@ def _parser() -> Parser:
 
 
 def _notify(message: str) -> None:
-    print(f"rnn_jax: {message}", file=sys.stderr)
+    tell(f"rnn_jax: {message}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -1,4 +1,3 @@
-import signal
 import sys
 
 import jax
@@ -61,13 +60,9 @@ def loss(outputs):
 
 def run_train(capsys, *argv):
     """Runs the command in this process; returns its exit status, and what `capsys` has of stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["train.py", *map(str, argv)])
-            status = train.main()
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *map(str, argv)])
+        status = train.main()
     return status, *(capsys.readouterr() if capsys else ("", ""))
 
 

@@ -1,6 +1,7 @@
 """Checkpoints: what is read is what was written, or nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,86 @@ def test_a_checkpoint_that_was_being_written_is_no_checkpoint(make, warnings):
         checkpoints.save(100, make_state(100))
     assert steps_in(checkpoints.folder) == [100, 50]
     assert not warnings
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills copies of one process")
+def test_kill_9_while_a_checkpoint_is_removed_leaves_nothing_partial(tmp_path):
+    """With RNN_JAX_TEST_KILLS=20 in the environment, at 20 of the moments."""
+    program = """
+import os, signal, sys
+import numpy as np, orbax.checkpoint
+from pathlib import Path
+from rnn_jax.app.checkpoint import Checkpoints, REMOVED, is_sound, steps_in
+
+def save(folder, die_at):
+    count = 0
+    def count_removals(event, arguments):
+        nonlocal count
+        if event in ("os.remove", "os.rmdir", "os.rename"):
+            count += 1
+            if count == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    with Checkpoints(folder, keep=1, warn=print) as checkpoints:
+        checkpoints.save(1, {"w": np.ones(3)})
+        checkpoints.wait()
+        sys.addaudithook(count_removals)
+        for step in (2, 3):
+            checkpoints.save(step, {"w": np.full(3, step)})
+    (folder / "removals").write_text(str(count))
+
+def child(function, *arguments):
+    process = os.fork()
+    if process == 0:
+        try:
+            function(*arguments)
+            sys.stdout.flush()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(process, 0)[1]
+
+def check(folder):
+    for step in steps_in(folder):
+        assert is_sound(folder / str(step)), step
+    with Checkpoints(folder, keep=1, warn=print) as checkpoints:  # Warnings would be seen.
+        step = steps_in(folder)[0]
+        assert checkpoints.restore({"w": np.zeros(3)})["w"][0] == step
+        checkpoints.save(9, {"w": np.full(3, 9.0)})
+    assert steps_in(folder) == [9] and not (folder / REMOVED).exists()
+
+root, kills = Path(sys.argv[1]), int(sys.argv[2])
+assert child(save, root / "whole", None) == 0
+removals = int((root / "whole" / "removals").read_text())
+for kill in range(kills):
+    die_at = 1 + kill * removals // kills
+    assert child(save, root / str(kill), die_at) == signal.SIGKILL, die_at
+    assert child(check, root / str(kill)) == 0, die_at
+print(removals)
+"""
+    kills = os.environ.get("RNN_JAX_TEST_KILLS", "4")
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-W", "ignore", "-c", program, tmp_path, kills]
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert re.fullmatch(r"\d+\n", process.stdout), "no warning"
+    assert int(process.stdout) > 20
+
+
+def test_each_checkpoint_is_verified_once(make, monkeypatch):
+    with make() as checkpoints:
+        for step in (50, 100):
+            checkpoints.save(step, make_state(step))
+    verified = []
+    monkeypatch.setattr("rnn_jax.app.checkpoint.is_sound", lambda path: verified.append(path.name) or True)
+    assert_same(make().restore(make_state()), make_state(100))
+    assert sorted(verified) == ["100", "50"]
+
+
+def test_a_part_of_a_state_is_restored_alone(make):
+    with make() as checkpoints:
+        checkpoints.save(50, make_state(50))
+    part = restore(checkpoints.folder / "50", {"params": make_state().params})
+    assert_same(part, {"params": make_state(50).params})
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the reads that orbax gave up

@@ -30,7 +30,8 @@ def test_every_flag_sets_its_field(tmp_path):
         "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
         "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
-        "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures"
+        "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures "
+        f"--init-from {tmp_path}/other --accept-data"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -59,6 +60,8 @@ def test_every_flag_sets_its_field(tmp_path):
         process_count=2,
         process_id=1,
         no_pictures=True,
+        init_from=tmp_path / "other",
+        accept_data=True,
     )
     assert all(getattr(config, field.name) != field.default for field in dataclasses.fields(Config))
 
@@ -171,7 +174,7 @@ def test_resuming_where_nothing_is_yet_begins_a_run(tmp_path):
     ("flag", "message"),
     [
         ("--cell gru", "--cell is gru, but the run in "),
-        ("--steps 8", "--steps is 8, but the run in "),
+        ("--steps 6", "--steps is 6, but the run in "),
         ("--bidirectional", "--bidirectional is True, but the run in "),
         ("--dataset mnist", "--dataset is mnist, but the run in "),
         ("--seeds 2", "--seeds is 2, but the run in "),
@@ -232,6 +235,23 @@ def test_a_batch_larger_than_the_data_is_refused():
 
 def test_home_is_found_where_the_shell_has_not_looked():
     assert parse(["--data-dir=~/data"]).data_dir == Path.home() / "data"
+
+
+def test_saved_paths_mean_the_same_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse(["--data-dir", "data"]).data_dir == tmp_path / "data"
+    write_run(tmp_path / "run", data_dir=Path("data"), init_from=Path("other"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    resumed = parse(["--resume", "--output-dir", "../run"])
+    assert (resumed.data_dir, resumed.init_from) == (tmp_path / "data", tmp_path / "other")
+    assert parse(["--resume", "--output-dir", "../run", "--init-from", "../other"]) == resumed
+
+
+def test_a_resumed_run_may_become_longer(tmp_path):
+    for name, steps in (("seven", 7), ("as the recipe says", None)):
+        folder = write_run(tmp_path / name, steps=steps)
+        assert parse(["--resume", "--output-dir", str(folder), "--steps", "8"]).steps == 8
 
 
 def test_a_configuration_checks_itself_without_a_command_line():

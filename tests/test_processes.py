@@ -41,9 +41,9 @@ def started(count, *argv, setup="", environment=None):
     port, running = free_port(), []
     program = f"""
 import sys, train
-from rnn_jax.app import processes, run as trainer
+from rnn_jax.app import processes, program, run as trainer, runtime
 {setup}
-processes.leave(train.main)
+program.leave(train.main, at_once=runtime.is_held)
 """
     for i in range(count):
         place = [f"--coordinator=127.0.0.1:{port}", f"--process-count={count}", f"--process-id={i}"]

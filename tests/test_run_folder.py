@@ -1,13 +1,16 @@
 """The folder of a run: who may use it, and a table that outlives a crash."""
 
+import concurrent.futures
 import contextlib
+import errno
+import json
 import os
 
 import pytest
 
 from rnn_jax.app.command import parse
 from rnn_jax.app.config import Config
-from rnn_jax.app.folder import CONFIG, METRICS, RunFolder, new_run, newest_run, read_data_info
+from rnn_jax.app.folder import CONFIG, DATA, METRICS, RunFolder, new_run, newest_run, read_data_info
 from rnn_jax.app.metrics import MetricsTable, read_metrics
 from rnn_jax.data import DataInfo
 from rnn_jax.tasks.task import Report
@@ -17,7 +20,7 @@ INFO = DataInfo("digits", "here", (8, 9), 16, 10)
 
 def open_run(path, **options):
     config = Config(output_dir=path, **options)
-    return RunFolder(path or new_run(config.cell, INFO.name), config.to_json(), INFO, resume=config.resume)
+    return RunFolder(path or new_run(config.cell, INFO.name), config.to_json(), INFO, "a digest", resume=config.resume)
 
 
 def make_run(path, **options):
@@ -40,6 +43,62 @@ def test_the_run_begun_last_is_the_newest(tmp_path):
     assert newest_run(tmp_path) == tmp_path / "c"
     with pytest.raises(ValueError, match="there is no run to resume in"):
         newest_run(tmp_path / "a")
+
+
+def test_runs_begun_in_the_same_second_get_folders_of_their_own(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: new_run("gru", "digits", tmp_path), range(40)))
+    assert len(set(folders)) == 40
+    assert all(folder.is_dir() for folder in folders)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^cannot make .*: Not a directory: name a folder with --output-dir$"):
+        new_run("gru", "digits", tmp_path / "file")
+
+
+def test_two_processes_never_begin_one_folder(tmp_path):
+    begun, refused = [], []
+
+    def begin(_):
+        try:
+            begun.append(open_run(tmp_path / "run"))
+        except ValueError as error:
+            refused.append(str(error))
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(begin, range(8)))
+    assert (len(begun), len(refused)) == (1, 7)
+    assert all("is in use by another process" in message or "holds a run" in message for message in refused)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, number):
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    warnings = []
+    monkeypatch.setattr("rnn_jax.app.folder.fcntl.flock", refuse)
+    with RunFolder(tmp_path / "run", Config().to_json(), INFO, "a digest", warn=warnings.append):
+        assert (tmp_path / "run" / CONFIG).exists()
+    expected = f"{tmp_path}/run cannot be locked ({os.strerror(number)}): let no other process train in it"
+    assert warnings == [expected]
+
+
+def test_a_run_knows_its_data(tmp_path):
+    def resume(digest, info=INFO, **options):
+        RunFolder(tmp_path, "", info, digest, resume=True, **options).__exit__(None, None, None)
+
+    make_run(tmp_path)
+    resume("a digest", INFO._replace(source="elsewhere"))
+    assert read_data_info(tmp_path) == INFO, "the same data, wherever they were found"
+    with pytest.raises(ValueError, match=r"^elsewhere is other data than those of the run in .*, here: name those by"):
+        resume("another", INFO._replace(source="elsewhere"))
+    with pytest.raises(ValueError, match="has another form than here, the data of the run in"):
+        resume("another", INFO._replace(image_shape=(9, 8)), accept_data=True)
+    resume("another", INFO._replace(source="elsewhere"), accept_data=True)
+    assert read_data_info(tmp_path).source == "elsewhere"
+    resume("another")
+    (tmp_path / DATA).write_text(json.dumps(INFO._asdict()))  # as it was before there were digests
+    resume("any")
 
 
 def test_what_belongs_to_others_is_left_alone(tmp_path):
@@ -104,5 +163,5 @@ def test_the_table_forgets_what_came_after_the_checkpoint(tmp_path):
 
 def test_every_field_of_a_configuration_is_kept(tmp_path):
     config = Config(cell="gru", layers=2, learning_rate=0.5, data_dir=tmp_path, tensorboard=True, seeds=2)
-    with RunFolder(tmp_path / "run", config.to_json(), INFO):
+    with RunFolder(tmp_path / "run", config.to_json(), INFO, "a digest"):
         assert parse(["--config", str(tmp_path / "run" / CONFIG)]) == config

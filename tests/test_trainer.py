@@ -22,11 +22,14 @@ from helpers import assert_close, final_params, run_train
 import rnn_jax as rnn
 from rnn_jax.app import run as trainer
 from rnn_jax.app.checkpoint import steps_in
+from rnn_jax.app.config import Config
+from rnn_jax.app.listeners import event_writer, steps_with_events
 from rnn_jax.app.metrics import read_metrics
 from rnn_jax.app.run import Diverged, fit_until_diverged
 from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.task import Report
 from rnn_jax.training.fit import fit
 from rnn_jax.training.step import init_state, init_states
 
@@ -202,7 +205,7 @@ def test_a_run_without_resume_destroys_nothing(tmp_path, capsys):
     status, out, err = train_digits(capsys, tmp_path / "run", "--steps=60")
     assert (status, out, err.count("\n")) == (2, "", 1)
     with pytest.raises(SystemExit):
-        train_digits(capsys, tmp_path / "run", "--steps=70", "--resume")
+        train_digits(capsys, tmp_path / "run", "--steps=50", "--resume")
     assert content() == before
 
 
@@ -273,6 +276,86 @@ def test_the_step_at_which_the_loss_diverges_is_named(data, bad_step):
     assert seen == [step for step in (1, 5, 10, 15) if step < bad_step], "what was handed out before"
 
 
+# --- longer runs, and runs that begin from another's weights ---
+
+
+def test_a_run_made_longer_is_the_longer_run_where_the_learning_rate_is_constant(tmp_path, capsys):
+    train_digits(capsys, tmp_path / "whole", "--steps=150")
+    train_digits(capsys, tmp_path / "cut", "--steps=100")
+    status, out, err = run_train(capsys, "--resume", "--output-dir", tmp_path / "cut", "--steps=150")
+    assert (status, err) == (0, "")
+    assert "Resuming after step 100 of 150\n" in out
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    status, out, _ = run_train(capsys, "--resume", "--output-dir", tmp_path / "cut")
+    assert "Resuming after step 150 of 150\n" in out, "its length is remembered"
+
+
+def test_a_run_made_longer_follows_the_longer_schedule(tmp_path, capsys):
+    """Two halves of the longer run, between which it is interrupted, are bit for bit the longer run in one."""
+    argv = [
+        "--dataset=digits",
+        "--cell=gru",
+        "--hidden-size=4",
+        "--checkpoint-every=50",
+        "--devices=1",
+        "--no-pictures",
+    ]
+    run_train(capsys, *argv, "--steps=50", "--output-dir", tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    run_train(capsys, "--resume", "--output-dir", tmp_path / "one", "--steps=150")
+    run_train(capsys, "--resume", "--output-dir", tmp_path / "two", "--steps=150")
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "150")
+    out = run_train(capsys, "--resume", "--output-dir", tmp_path / "two")[1]
+    assert "Resuming after step 100 of 150\n" in out
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    with jax.numpy_dtype_promotion("standard"):
+        ends = [float(Config(steps=n).training_recipe().learning_rates()(50)) for n in (50, 150)]  # type: ignore
+    assert ends[0] < 0.01 < ends[1], "the learning rate rises again"
+
+
+def test_a_run_cannot_become_shorter_than_it_is(tmp_path, capsys):
+    train_digits(capsys, tmp_path / "run", "--steps=100")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"steps": 100', '"steps": null'))  # as a recipe says
+    status, _, err = run_train(capsys, "--resume", "--output-dir", tmp_path / "run", "--steps=50")
+    assert (status, err) == (2, "train.py: error: --steps 50 are fewer than the 100 that the run has made\n")
+
+
+def test_a_run_begins_from_the_weights_of_another(tmp_path, capsys):
+    train_digits(capsys, tmp_path / "first", "--steps=150")
+    argv = ["--steps=1", "--seed=7", "--learning-rate=1e-20", "--init-from", tmp_path / "first"]
+    status, _, err = train_digits(capsys, tmp_path / "second", *argv)
+    assert (status, err) == (0, "")
+    for actual, expected in zip(final_params(tmp_path / "second"), final_params(tmp_path / "first"), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    train_digits(capsys, tmp_path / "several", *argv, "--seeds=2")
+    second_seed = jax.tree.leaves(rnn.load_run(tmp_path / "several", seed=8).params)
+    for actual, expected in zip(second_seed, final_params(tmp_path / "first"), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    shutil.rmtree(tmp_path / "first")
+    assert run_train(capsys, "--resume", "--output-dir", tmp_path / "second")[0] == 0, "it is needed only at first"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--hidden-size=5"], "has another network: its encoder[0]"),
+        (["--layers=2"], "has another network: its encoder[1]"),
+        (["--cell=lstm"], "has another network: its encoder[0]"),
+        (["--init-from=nowhere"], "nowhere is not the folder of a run"),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path_factory, capsys, argv, message):
+    folder = tmp_path_factory.getbasetemp() / "source"
+    if not folder.exists():
+        train_digits(capsys, folder, "--steps=1")
+    new = tmp_path_factory.mktemp("new") / "run"
+    status, out, err = train_digits(capsys, new, "--init-from", folder, *argv)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not new.exists()
+
+
 # --- several seeds ---
 
 
@@ -315,21 +398,74 @@ def test_several_seeds_are_reported_by_mean_and_spread_and_resume(tmp_path, caps
 # --- TensorBoard ---
 
 
-def test_events_for_tensorboard_are_what_the_table_says(tmp_path, capsys):
+def read_events(file):
     from tensorboardX.proto import event_pb2
 
-    train_digits(capsys, tmp_path / "run", "--steps=50", "--tensorboard")
-    (file,) = (tmp_path / "run" / "tensorboard").iterdir()
     content, values = file.read_bytes(), {}
     while content:  # a record: length, checksum, the event, checksum
         length = int.from_bytes(content[:8], "little")
         event = event_pb2.Event.FromString(content[12 : 12 + length])  # type: ignore
         values.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
         content = content[16 + length :]
+    return values
+
+
+def test_events_for_tensorboard_are_what_the_table_says(tmp_path, capsys):
+    train_digits(capsys, tmp_path / "run", "--steps=50", "--tensorboard")
+    (file,) = (tmp_path / "run" / "tensorboard").iterdir()
+    values = read_events(file)
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert values["loss/seed_0", 1] == pytest.approx(float(rows[0]["loss"]))
     assert values["validation_accuracy/seed_0", 50] == pytest.approx(float(rows[1]["validation_accuracy"]))
     assert len(values) == 2 + 4
+
+
+def make_report(step):
+    return Report(step, 0, {"loss": float(step), "accuracy": None})
+
+
+def test_events_are_in_the_file_at_once_and_those_that_are_lost_are_written_again(tmp_path):
+    folder = tmp_path / "events"
+    with event_writer(folder, 0, [], pytest.fail) as write:
+        write([make_report(1)])
+        (file,) = folder.iterdir()
+        assert read_events(file) == {("loss/seed_0", 1): 1.0}, "while the run goes on"
+        write([make_report(50)])
+    os.truncate(file, file.stat().st_size - 3)  # as if it had been killed while it wrote
+    with event_writer(folder, 100, [make_report(step) for step in (1, 50, 100)], pytest.fail) as write:
+        write([make_report(150)])
+    (second,) = set(folder.iterdir()) - {file}
+    assert read_events(second) == {("loss/seed_0", step): float(step) for step in (50, 100, 150)}
+    assert steps_with_events(folder) == {1, 50, 100, 150}
+
+
+def test_tensorboard_reads_the_events(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = tmp_path / "events"
+    for step in (0, 50):  # the second time without the event of step 100
+        with event_writer(folder, step, [make_report(50)] if step else [], pytest.fail) as write:
+            for later in (50, 100)[step // 50 : 2 - step // 50]:
+                write([make_report(later)])
+    accumulator = accumulators.EventAccumulator(str(folder))
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("loss/seed_0")] == [50]
+
+
+def test_events_that_cannot_be_written_are_a_warning(tmp_path, monkeypatch):
+    warnings = []
+    (tmp_path / "file").write_text("")
+    with event_writer(tmp_path / "file", 0, [], warnings.append) as write:
+        write([make_report(1)])
+    assert warnings == ["no events for TensorBoard: File exists"]
+
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
+
+    with event_writer(tmp_path / "events", 0, [], warnings.append) as write:
+        monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.flush", refuse)
+        write([make_report(1)])
+        write([make_report(2)])
+    assert warnings[1:] == ["events for TensorBoard end here: No space left on device"]
 
 
 def test_tensorboard_without_its_writer_is_one_line(tmp_path, capsys, monkeypatch):

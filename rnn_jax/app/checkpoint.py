@@ -1,15 +1,15 @@
 """Checkpoints: states of training on disk, written in the background by orbax, checked before they are trusted.
 
-orbax writes a checkpoint under another name and renames it when it is complete, so that a process which is killed
-leaves nothing half-written behind a checkpoint's name. What happens to the files later is found by checksums, which
-orbax does not keep: a checkpoint that does not match its own is never restored.
+Orbax writes a checkpoint under a temporary name and renames it when it is complete. A checkpoint that is no longer
+needed is first moved into the folder `removed`, and deleted there. So a process that is killed leaves nothing partial
+behind a checkpoint's name. Checksums, which orbax does not keep, find later damage: a checkpoint that does not match
+its own is never restored.
 """
 
-import functools
 import json
-import logging
 import math
-import sys
+import operator
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHECKSUMS = "checksums.json"
 DAMAGED = "damaged"
+REMOVED = "removed"  # within the folder of the checkpoints
 ITEM = "default"  # orbax's name for the state, beside its metrics
 
 
@@ -33,20 +34,25 @@ class CheckpointError(CommandError):
     """A checkpoint cannot be written or read; the message is one line that says which and why."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint does not match its checksums."""
+
+
 class Checkpoints:
     """The checkpoints of a run: the newest few, and the best.
 
-    A context manager, which waits at its end until all is written. Damaged checkpoints that it finds at its beginning
-    are moved into the folder `damaged`, so that nothing is lost and their steps can be saved again.
+    A context manager that waits at its end until all is written. It moves the damaged checkpoints that it finds at its
+    beginning into the folder `damaged`, so that nothing is lost and their steps can be saved again.
 
     Args:
-      folder: where they are; made if it is not there.
+      folder: the folder of the checkpoints, made if it does not exist.
       keep: how many of the newest are kept.
-      warn: is told of each checkpoint that is passed over, in a line.
+      warn: is told of each damaged checkpoint, in a line.
     """
 
     def __init__(self, folder: Path, *, keep: int, warn: Callable[[str], None]) -> None:
         self.folder, self._keep, self._warn = folder.absolute(), keep, warn
+        self._delete_removed()
         for step in steps_in(self.folder):
             if not is_sound(self.folder / str(step)):
                 self._set_aside(step)
@@ -61,9 +67,10 @@ class Checkpoints:
         except CheckpointError:
             if exception == (None, None, None):
                 raise  # Else there is something to tell already.
+        self._delete_removed()
 
     def restore(self, template: Any) -> Any:
-        """The newest state, or None if there is none.
+        """Returns the newest state, or None if there is none. All were verified at the beginning.
 
         Args:
           template: a state of the same structure, shapes and dtypes; the arrays go where its arrays are, on whatever
@@ -73,7 +80,7 @@ class Checkpoints:
           CheckpointError: if it is a state of another structure.
         """
         steps = steps_in(self.folder)
-        return restore(self.folder / str(steps[0]), template) if steps else None
+        return _read(self.folder / str(steps[0]), template) if steps else None
 
     def save(self, step: int, state: Any, score: float | None = None) -> None:
         """Begins to write a checkpoint, after waiting for the one before.
@@ -91,6 +98,8 @@ class Checkpoints:
         metrics = {"score": -math.inf if score is None else float(score)}
         # Of arrays on devices, orbax would expect every process to write a part.
         on_host = jax.tree.map(np.asarray, without_keys(state))
+        self.wait()
+        self._delete_removed()
         try:
             self._manager.save(step, args=ocp.args.StandardSave(on_host), metrics=metrics)
         except Exception as error:  # Of orbax and tensorstore, which have no class for what can go wrong.
@@ -106,19 +115,17 @@ class Checkpoints:
     def _make_manager(self) -> "ocp.CheckpointManager":
         import orbax.checkpoint as ocp  # It takes half a second to import, which not all who import us need spend.
 
-        def score(metrics: Any) -> float:
-            return metrics["score"]
-
-        policies = ocp.checkpoint_managers
+        policies, score_of = ocp.checkpoint_managers, operator.itemgetter("score")
         options = ocp.CheckpointManagerOptions(
-            best_fn=score,
+            best_fn=score_of,
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(self._keep),
-                    policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+                    policies.BestN(get_metric_fn=score_of, n=1, keep_checkpoints_without_metrics=False),
                 ]
             ),
             cleanup_tmp_directories=True,
+            todelete_subdir=REMOVED,
             create=False,
             multiprocessing_options=_this_process(),
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
@@ -129,8 +136,12 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         """Runs when all of a checkpoint is written, just before it gets its name."""
         for checkpoint in self.folder.iterdir():
-            if checkpoint.is_dir() and not (checkpoint / CHECKSUMS).exists():
+            if checkpoint.is_dir() and checkpoint.name != REMOVED and not (checkpoint / CHECKSUMS).exists():
                 (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
+
+    def _delete_removed(self) -> None:
+        """Deletes the checkpoints that are no longer needed, and what a killed process has left of them."""
+        shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint to where no one takes it for a sound one."""
@@ -168,25 +179,49 @@ def is_sound(checkpoint: Path) -> bool:
         return False
 
 
+def score(checkpoint: Path) -> float:
+    """Returns the score that a checkpoint was saved with; the lowest of all, if it had none or cannot be read."""
+    try:
+        return float(json.loads((checkpoint / "metrics" / "metrics").read_text())["score"])
+    except (KeyError, OSError, TypeError, ValueError):
+        return -math.inf
+
+
 def restore(checkpoint: Path, template: Any) -> Any:
-    """Reads one checkpoint.
+    """Verifies and reads one checkpoint.
 
     Args:
       checkpoint: its folder.
-      template: see `Checkpoints.restore`; its arrays may be `jax.ShapeDtypeStruct` with a sharding.
+      template: see `Checkpoints.restore`; its arrays may be `jax.ShapeDtypeStruct` with a sharding. A dictionary of
+        some fields of the state restores those alone.
 
     Raises:
-      CheckpointError: if it is damaged, or another state's.
+      DamagedError: if it does not match its checksums.
+      CheckpointError: if it is another state's.
     """
+    if not is_sound(checkpoint):
+        raise DamagedError(f"the checkpoint {checkpoint} is damaged")
+    return _read(checkpoint, template)
+
+
+def _read(checkpoint: Path, template: Any) -> Any:
     import orbax.checkpoint as ocp
 
-    if not is_sound(checkpoint):
-        raise CheckpointError(f"the checkpoint {checkpoint} is damaged")
-    with ocp.StandardCheckpointer(multiprocessing_options=_this_process()) as checkpointer:
+    on_disk = without_keys(template)
+    arguments = ocp.args.PyTreeRestore(
+        item=on_disk,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(on_disk),
+        partial_restore=isinstance(template, dict),
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_this_process())
+    with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as checkpointer:
         try:
-            restored = checkpointer.restore(checkpoint.absolute() / ITEM, without_keys(template))
+            restored = checkpointer.restore(checkpoint.absolute() / ITEM, args=arguments)
         except Exception as error:  # Of any class, see above.
-            raise CheckpointError(f"cannot read the checkpoint {checkpoint}: {_one_line(error)}") from error
+            text = _one_line(error)
+            if "not compatible with the stored shape" in text or "structures do not match" in text:
+                text = "it holds arrays of another network or recipe"
+            raise CheckpointError(f"cannot read the checkpoint {checkpoint}: {text}") from error
     return with_keys(template, restored)
 
 
@@ -222,25 +257,6 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
     """CRC-32 of each file of a checkpoint's items; orbax's own notes beside them may still change."""
     files = (path for path in checkpoint.glob("*/**/*") if path.is_file())
     return {path.relative_to(checkpoint).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
-
-
-@functools.cache  # once is enough
-def quiet_orbax() -> None:
-    """Keeps orbax and tensorstore, for good, from printing the errors that they also raise.
-
-    For the entry point of a program: threads of a failed write may print long after the error was reported.
-    """
-
-    def hook(unraisable: Any) -> None:
-        # After a failure, tensorstore's threads find nobody who waits for them, and unfinished coroutines are dropped.
-        code = getattr(unraisable.object, "cr_code", None)
-        dropped = code is not None and "orbax" in code.co_filename
-        if str(unraisable.exc_value) != "Event loop is closed" and not dropped:
-            previous(unraisable)
-
-    previous, sys.unraisablehook = sys.unraisablehook, hook
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,23 +2,28 @@
 
 import contextlib
 import dataclasses
-import signal
-import sys
-import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from rnn_jax.app.checkpoint import quiet_orbax
 from rnn_jax.app.config import Config, read_config
-from rnn_jax.app.devices import Placement, choose_placement, use_every_core
+from rnn_jax.app.devices import Placement, check_devices, choose_placement, use_every_core, use_own_settings
+from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import mistakes, run_command
 from rnn_jax.app.flags import Parser, flag, path, rule
-from rnn_jax.app.folder import CONFIG, RunFolder, new_run, newest_run
+from rnn_jax.app.folder import CONFIG, RunFolder, check_owner, new_run, newest_run
+from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.listeners import check_tensorboard
-from rnn_jax.app.processes import check_same, first_process_first, is_first, joined, leave
+from rnn_jax.app.model import initial_params
+from rnn_jax.app.processes import check_same, first_process_first, is_first, joined
+from rnn_jax.app.program import begin, leave
 from rnn_jax.app.run import train
+from rnn_jax.app.runtime import is_held, quiet_libraries
+from rnn_jax.app.streams import tell
+from rnn_jax.base import Params
 from rnn_jax.data import Dataset, load_dataset
 from rnn_jax.data.examples import num_bytes
+
+PROGRAM = "train.py"
 
 
 def main() -> int:
@@ -28,34 +33,46 @@ def main() -> int:
       The exit status: 0; 1 if the loss diverges or something cannot be written; 2 for a mistake of the user's; 130
       and 143 if interrupted by Ctrl-C and SIGTERM; 141 if nobody reads the output.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     config = parse()
-    quiet_orbax()
-    return run_command("train.py", lambda: run(config))
+    quiet_libraries()
+    return run_command(PROGRAM, lambda: run(config))
 
 
-def start() -> None:
+def start() -> NoReturn:
     """Runs the command on every core and ends the process."""
+    begin(PROGRAM)
     use_every_core()
-    leave(main)
+    use_own_settings(warn)
+    leave(main, at_once=is_held)
 
 
 def run(config: Config) -> None:
     """Trains as the configuration says, as one of several processes if it names them."""
     with joined(config.coordinator, config.process_count, config.process_id):
         with mistakes():
-            data, placement, folder = prepare(config)
+            data, placement, folder, initial = prepare(config)
         with folder or contextlib.nullcontext():
-            train(config, data, placement, folder)
+            train(config, data, placement, folder, initial)
 
 
-def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None]:
+def warn(message: str) -> None:
+    """Prints a warning on stderr."""
+    tell(f"{PROGRAM}: warning: {message}")
+
+
+def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Params | None]:
     """Loads the data, chooses the devices and, in the first process, makes the run's folder.
+
+    Returns:
+      (the data, the devices, the folder, the parameters of `--init-from`); the last two are the first process's alone.
 
     Raises:
       ValueError, DataError: for a mistake of the user's, before anything is written.
     """
-    with first_process_first():
+    check_devices()
+    if is_first() and config.output_dir is not None:
+        check_owner(config.output_dir, resume=config.resume)
+    with first_process_first(), unwinding(PROGRAM):
         data = load_dataset(config.dataset, config.data_dir)
     examples = len(data.train.targets)
     if config.batch_size > examples:
@@ -65,12 +82,16 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None]:
         check_tensorboard()
     # A resumed run asks for the data that --dataset auto has found by name.
     config = dataclasses.replace(config, dataset=data.info.name)
-    checksum = zlib.crc32(data.train.targets.tobytes())
-    check_same(config.decisions(), config.resume, len(placement.devices), placement.data_on, checksum)
+    fingerprint = digest(data)
+    check_same(config.decisions(), config.resume, len(placement.devices), placement.data_on, fingerprint)
     if not is_first():
-        return data, placement, None
+        return data, placement, None, None
+    initial = initial_params(config, data.info)
     folder = config.output_dir or new_run(config.cell, data.info.name)
-    return data, placement, RunFolder(folder, config.to_json(), data.info, resume=config.resume)
+    options = {"resume": config.resume, "accept_data": config.accept_data, "warn": warn}
+    run = RunFolder(folder, config.to_json(), data.info, fingerprint, **options)
+    run.keep_steps(config.steps)
+    return data, placement, run, initial
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
@@ -110,7 +131,8 @@ def _resumed(given: dict[str, Any]) -> dict[str, Any]:
     for field in dataclasses.fields(Config):
         told, saved_value = given.get(field.name), getattr(run, field.name)
         anything = told is None or (field.name, told) == ("dataset", "auto")
-        if rule(field).decides and not anything and told != saved_value:
+        longer = field.name == "steps" and told is not None and (saved_value is None or told > saved_value)
+        if rule(field).decides and not anything and not longer and told != saved_value:
             raise ValueError(
                 f"{flag(field.name)} is {told}, but the run in {folder} has {saved_value}: leave it out to resume that "
                 "run, or begin a new one without --resume"

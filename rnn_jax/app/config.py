@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +69,13 @@ class Config:
         tuple(RECIPES),
     )
     batch_size: int = option(128, "images in a batch", check=check_size)
-    steps: int | None = option(None, "updates; default: the recipe's", check=check_size, overrides=True)
+    steps: int | None = option(
+        None,
+        "updates; default: the recipe's; with --resume a larger number than the run's makes it longer, by the learning "
+        "rates of a run of that length",
+        check=check_size,
+        overrides=True,
+    )
     learning_rate: float | None = option(
         None, "highest learning rate; default: the recipe's", check=_check_learning_rate, overrides=True
     )
@@ -108,6 +115,13 @@ class Config:
     )
     process_id: int | None = option(
         None, "which of them this is, from 0; process 0 alone writes and prints", decides=False, saved=False
+    )
+    init_from: Path | None = option(
+        None,
+        "folder of a run whose newest weights this run begins with; of the same network, and of as many seeds or one",
+    )
+    accept_data: bool = option(
+        False, "with --resume, go on with other data than the run began with", decides=False, saved=False
     )
     seed: int = option(0, "of everything random in the run", check=_check_seed)
     seeds: int = option(
@@ -173,7 +187,7 @@ class Config:
     def to_json(self) -> str:
         """Writes the configuration as `read_config` reads it, without the values that are not saved."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if rule(field).saved}
-        return json.dumps(values, indent=2, default=str) + "\n"
+        return json.dumps(values, indent=2, default=os.path.abspath) + "\n"
 
     def decisions(self) -> list[Any]:
         """Returns the values that can change the trained parameters."""
@@ -187,10 +201,10 @@ def read_config(file: Path) -> dict[str, Any]:
       ValueError: in one line, if the file cannot be read or is not a configuration.
     """
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ValueError(f"{file} is not a configuration: {error}") from error
     if not isinstance(values, Mapping):
         raise ValueError(f"{file} is not a configuration: expected an object")

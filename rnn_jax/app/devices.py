@@ -1,11 +1,14 @@
 """The devices that share the work, and the place of the training data."""
 
+import logging
 import os
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 
 from rnn_jax.app.config import Config
+from rnn_jax.app.runtime import refusing_unknown_flags
 
 DATA_SHARE = 0.25  # The fraction of a device's memory that training data may take by default.
 UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not report it, such as CPUs
@@ -21,6 +24,47 @@ class Placement(NamedTuple):
 
     devices: list[Any]
     data_on: Literal["device", "host"]
+
+
+# JAX's settings that a run depends on. A program has its own, whatever the environment: a run is resumed and evaluated
+# in another shell, or on another machine, than it began in. True: the user is told that a setting has no effect.
+SETTINGS = {
+    "jax_default_prng_impl": ("threefry2x32", False),
+    "jax_threefry_partitionable": (True, False),
+    "jax_numpy_dtype_promotion": ("standard", False),
+    "jax_numpy_rank_promotion": ("allow", False),
+    "jax_enable_x64": (False, True),
+    "jax_disable_jit": (False, True),
+}
+
+
+def use_own_settings(warn: Callable[[str], None]) -> None:
+    """Sets the settings of JAX that decide about results, as a program does before it uses JAX.
+
+    Args:
+      warn: is told, in a line, of each that the environment sets otherwise and whose effect would be missed.
+    """
+    for name, (value, is_missed) in SETTINGS.items():
+        if getattr(jax.config, name) != value:
+            jax.config.update(name, value)
+            if is_missed:
+                warn(f"{name.upper()} has no effect here")
+
+
+def check_devices() -> None:
+    """Starts JAX's backend; raises `ValueError`, in one line, if there is none of the kind that JAX_PLATFORMS names."""
+    logger = logging.getLogger("jax._src.xla_bridge")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # It logs, in many lines, the error that it raises.
+    try:
+        with refusing_unknown_flags():
+            jax.devices()
+    except Exception as error:  # an AssertionError, for one
+        if asked := jax.config.jax_platforms:
+            raise ValueError(f"JAX_PLATFORMS is {asked}, but JAX finds no such device here") from error
+        raise ValueError(f"JAX finds no device: {' '.join(str(error).split()[:30])}") from error
+    finally:
+        logger.setLevel(level)
 
 
 def choose_placement(config: Config, num_bytes: int) -> Placement:

@@ -1,12 +1,16 @@
 """The ways in which a command ends: exceptions that carry an exit status, and the one place that reports them."""
 
 import contextlib
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 
+import jax
+
+from rnn_jax.app.interruption import Interruption
+from rnn_jax.app.streams import discard_output, tell
 from rnn_jax.data import DataError
+
+READER_GONE = 128 + 13  # the status of a process that SIGPIPE has ended
 
 
 class CommandError(Exception):
@@ -51,7 +55,7 @@ def mistakes() -> Iterator[None]:
 
 
 def run_command(program: str, command: Callable[[], None]) -> int:
-    """Runs a command and reports how it ends: nothing for success, one line on stderr otherwise.
+    """Runs a command and reports how it ends: nothing for success, else one line on stderr.
 
     Args:
       program: the name that begins the line.
@@ -64,18 +68,26 @@ def run_command(program: str, command: Callable[[], None]) -> int:
 
     def fail(status: int, message: str) -> int:
         if message:
-            print(f"{program}: {message}", file=sys.stderr)
+            tell(f"{program}: {message}")
         return status
 
     try:
         command()
     except CommandError as error:
         return fail(error.status, str(error) and f"error: {error}")
-    except KeyboardInterrupt:
-        return fail(128 + signal.SIGINT, "interrupted")
+    except KeyboardInterrupt as error:
+        return fail(error.status if isinstance(error, Interruption) else 128 + signal.SIGINT, "interrupted")
     except BrokenPipeError:  # The reader of the output has gone, as `head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        discard_output()
+        return READER_GONE
     except OSError as error:
-        return fail(1, f"error: cannot write {error.filename or 'to the output folder'}: {error.strerror}")
+        return fail(1, f"error: cannot write {error.filename or 'to the output folder'}: {error.strerror or error}")
+    except FloatingPointError as error:  # of JAX, if JAX_DEBUG_NANS asks for it
+        return fail(1, f"error: {' '.join(str(error).split())}")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return fail(1, f"error: not enough memory on the device: {str(error).splitlines()[0]}")
+    except MemoryError:
+        return fail(1, "error: not enough memory")
     return 0

@@ -104,7 +104,7 @@ class Parser(argparse.ArgumentParser):
             default = "" if field.default is None else f" (default: {field.default})"
             self.add_argument(
                 flag(field.name),
-                type=path if kind(field) is Path else kind(field),
+                type=(absolute_path if rule(field).saved else path) if kind(field) is Path else kind(field),
                 default=argparse.SUPPRESS,
                 help=help + default,
                 metavar="{" + ",".join(choices) + "}" if choices else METAVARS[kind(field)],
@@ -126,3 +126,8 @@ class Parser(argparse.ArgumentParser):
 def path(text: str) -> Path:
     """Makes a path and expands ~, which shells leave in `--data-dir=~/data`."""
     return Path(os.path.expanduser(text))
+
+
+def absolute_path(text: str) -> Path:
+    """Makes a path that means the same from every folder, as one that is saved must."""
+    return Path(os.path.abspath(path(text)))

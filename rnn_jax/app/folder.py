@@ -3,19 +3,22 @@
 | in the folder | contents |
 |---|---|
 | config.json | the configuration; `train.py --config` runs it again |
-| data.json | the facts about the data that the model depends on: name, image size, classes |
+| data.json | the facts about the data that the model depends on: name, image size, classes; and a digest of the data |
 | metrics.csv | a row for every 50 steps and each seed, see `rnn_jax.app.metrics` |
 | checkpoints/ | the newest and the best states, see `rnn_jax.app.checkpoint` |
 | training_curve.png and others | pictures, see `rnn_jax.tasks.plots` |
 | tensorboard/ | events, if asked for |
+| lock | locked while a process trains |
 """
 
+import itertools
 import json
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rnn_jax.app.files import unfinished, write_text
 from rnn_jax.data import DataInfo
@@ -26,13 +29,15 @@ except ImportError:  # Windows has no such locks.
     fcntl = None
 
 RUNS = Path("runs")
-CONFIG, DATA, METRICS, CHECKPOINTS, TENSORBOARD = (
+CONFIG, DATA, METRICS, CHECKPOINTS, TENSORBOARD, LOCK = (
     "config.json",
     "data.json",
     "metrics.csv",
     "checkpoints",
     "tensorboard",
+    "lock",
 )
+DIGEST = "digest"  # of the data, among the facts about them
 
 
 class RunFolder:
@@ -42,38 +47,70 @@ class RunFolder:
       path: the folder, which must be new or empty unless the run is resumed.
       config: the configuration as JSON.
       info: the facts about the data.
+      digest: the digest of the data.
       resume: whether the folder may hold a run, which then keeps its files.
+      accept_data: whether a resumed run may go on with other data.
+      warn: is told, in a line, where the file system has no locks.
 
     Attributes:
       path: the folder.
 
     Raises:
-      ValueError: in one line, if the folder cannot be made or written, belongs to something else, or is in use.
+      ValueError: in one line, if the folder cannot be made or written, belongs to something else, is in use, or holds
+        a run on other data.
     """
 
-    def __init__(self, path: Path, config: str, info: DataInfo, *, resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: str,
+        info: DataInfo,
+        digest: str = "",
+        *,
+        resume: bool = False,
+        accept_data: bool = False,
+        warn: Callable[[str], None] = print,
+    ) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            # A process that dies before the configuration is in its place leaves no more than these.
-            if set(os.listdir(path)) <= {DATA, unfinished(path / DATA).name, unfinished(path / CONFIG).name}:
-                write_text(path / DATA, json.dumps(info._asdict(), indent=2) + "\n")
-                write_text(path / CONFIG, config)
-            elif not (path / CONFIG).exists():
-                raise ValueError(f"--output-dir {path} is not empty, and no run: choose a new folder")
-            elif not resume:
-                raise ValueError(f"--output-dir {path} holds a run: go on with it by --resume, or choose a new folder")
-            self._lock = (path / CONFIG).open()
-            if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            check_owner(path, resume=resume)
             if not os.access(path, os.W_OK):
                 raise PermissionError(None, "Permission denied", str(path))
-        except BlockingIOError as error:
-            raise ValueError(f"--output-dir {path} is in use by another process") from error
+            self._lock = (path / LOCK).open("a")
+            try:
+                self._take_lock(warn)
+                check_owner(path, resume=resume)  # Another process may have begun a run meanwhile.
+                facts = json.dumps({**info._asdict(), DIGEST: digest}, indent=2) + "\n"
+                is_new = not (path / CONFIG).exists()
+                if is_new or not check_data(path, digest, info, accept=accept_data, remedy=_REMEDY):
+                    write_text(path / DATA, facts)
+                if is_new:
+                    write_text(path / CONFIG, config)
+            except BaseException:
+                self._lock.close()
+                raise
         except OSError as error:
             raise ValueError(
                 f"cannot write --output-dir {error.filename or path}: {error.strerror}: choose another folder"
             ) from error
+
+    def keep_steps(self, steps: int | None) -> None:
+        """Writes the number of steps into the configuration, for a run that is to become longer."""
+        values = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        if values.get("steps") != steps:
+            write_text(self.path / CONFIG, json.dumps({**values, "steps": steps}, indent=2) + "\n")
+
+    def _take_lock(self, warn: Callable[[str], None]) -> None:
+        """Locks the folder; where the file system has no locks, warns instead."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"--output-dir {self.path} is in use by another process") from error
+        except OSError as error:
+            warn(f"{self.path} cannot be locked ({error.strerror}): let no other process train in it")
 
     def __enter__(self) -> Self:
         return self
@@ -84,13 +121,38 @@ class RunFolder:
         self._lock.close()
 
 
+def check_owner(path: Path, *, resume: bool) -> None:
+    """Raises `ValueError`, in one line, if a folder holds something else than a run, or a run that is not resumed."""
+    if (path / CONFIG).exists():
+        if not resume:
+            raise ValueError(f"--output-dir {path} holds a run: go on with it by --resume, or choose a new folder")
+    # A process that dies before the configuration is in its place leaves no more than these.
+    elif path.is_dir() and not set(os.listdir(path)) <= {
+        DATA,
+        LOCK,
+        unfinished(path / DATA).name,
+        unfinished(path / CONFIG).name,
+    }:
+        raise ValueError(f"--output-dir {path} is not empty, and no run: choose a new folder")
+
+
 def new_run(cell: str, data: str, runs: Path = RUNS) -> Path:
-    """Names a new run by its cell, its data and the time."""
+    """Makes the folder of a new run, named after its cell, its data and the time. No other process gets the same.
+
+    Raises:
+      ValueError: in one line, if it cannot be made.
+    """
     name = f"{cell}-{data}-{datetime.now():%Y-%m-%d-%H%M%S}"
-    path, number = runs / name, 1
-    while path.exists():
-        number += 1
-        path = runs / f"{name}-{number}"
+    for number in itertools.count(1):
+        path = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError as error:
+            if not path.is_dir():
+                raise ValueError(f"cannot make {path}: {error.strerror}: name a folder with --output-dir") from error
+        except OSError as error:
+            raise ValueError(f"cannot make {path}: {error.strerror}: name a folder with --output-dir") from error
     return path
 
 
@@ -108,5 +170,49 @@ def newest_run(runs: Path = RUNS) -> Path:
 
 def read_data_info(folder: Path) -> DataInfo:
     """Reads the facts about a run's data; raises `OSError` or `ValueError` if they cannot be read."""
-    values = json.loads((folder / DATA).read_text())
-    return DataInfo(**{**values, "image_shape": tuple(values["image_shape"])})
+    values = _read_facts(folder)
+    values.pop(DIGEST, None)
+    try:
+        return DataInfo(**{**values, "image_shape": tuple(map(int, values["image_shape"]))})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / DATA} does not hold the facts about data") from error
+
+
+def check_data(folder: Path, digest: str, info: DataInfo, *, accept: bool, remedy: str) -> bool:
+    """Compares data with those of a run. A folder that does not know its data has nothing to compare.
+
+    Args:
+      folder: the run's.
+      digest: the digest of the data.
+      info: the facts about them.
+      accept: whether other data of the same shape will do.
+      remedy: the end of the error's message.
+
+    Returns:
+      True if the data are those of the run.
+
+    Raises:
+      ValueError: in one line, if they are not and that will not do.
+    """
+    expected = read_data_info(folder)
+    if expected._replace(name="", source="") != info._replace(name="", source=""):
+        raise ValueError(f"{info.source} has another form than {expected.source}, the data of the run in {folder}")
+    same = _read_facts(folder).get(DIGEST, "") in ("", digest)
+    if not (same or accept):
+        raise ValueError(f"{info.source} is other data than those of the run in {folder}, {expected.source}: {remedy}")
+    return same
+
+
+_REMEDY = "name those by --data-dir, or go on with these by --accept-data"
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    try:
+        values = json.loads((folder / DATA).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {folder / DATA}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{folder / DATA} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{folder / DATA} does not hold the facts about data")
+    return values

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM as requests that a loop can ask for, instead of exceptions that strike anywhere."""
+"""Ctrl-C and SIGTERM: one line and an exit status at any moment, or a request that a loop can ask for.
+
+Imports the standard library alone, so that a command can use it before it imports JAX.
+"""
 
 import contextlib
 import os
@@ -6,7 +9,83 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+from rnn_jax.app.streams import tell
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE = 2  # seconds, for an exception to reach the end of the command
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal asks the command to end.
+
+    Attributes:
+      status: the exit status that shells give to a process which a signal has ended, 128 and the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
+
+
+def end_at_signals(program: str) -> None:
+    """From now on, SIGINT and SIGTERM end the process: one line on stderr, and status 130 or 143.
+
+    The process ends without an exception and without the interpreter's clean-up. Callbacks of JAX may swallow an
+    exception, and its threads may crash while the interpreter is taken down.
+
+    Args:
+      program: the name that begins the line.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{program}: interrupted\n".encode())
+        os._exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, end)
+
+
+def ignore_signals() -> None:
+    """From now on, SIGINT and SIGTERM do nothing: the command has done its work."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def unwinding(program: str) -> Iterator[None]:
+    """Within the context, SIGINT and SIGTERM raise `Interruption`, so that temporary files are removed.
+
+    If the exception is swallowed, the process ends all the same after `PATIENCE`.
+
+    Args:
+      program: the name that begins the line on stderr.
+    """
+
+    def insist(number: int) -> NoReturn:
+        time.sleep(PATIENCE)
+        tell(f"{program}: interrupted")
+        os._exit(128 + number)
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        sys.unraisablehook = lambda *_: None  # It would tell of exceptions in finalizers, this one among them.
+        for other in SIGNALS:
+            signal.signal(other, signal.SIG_IGN)
+        threading.Thread(target=insist, args=(number,), daemon=True).start()
+        raise Interruption(number)
+
+    handlers = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if all(signal.getsignal(number) is interrupt for number in SIGNALS):
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -14,7 +93,8 @@ def stop_requests(notice: str) -> Iterator[Callable[[], signal.Signals | None]]:
     """Within the context, SIGINT (Ctrl-C) and SIGTERM only leave a note; SIGINT after one ends the process at once.
 
     Python runs its signal handlers only between two operations of its main thread, of which the call of a jitted
-    function may last minutes. The signals are therefore read in another thread, as they come.
+    function may last minutes. The signals are therefore read in another thread, as they come. A signal that comes too
+    late to be asked for is sent again after the context.
 
     Args:
       notice: is printed on stderr at the first signal.
@@ -26,26 +106,31 @@ def stop_requests(notice: str) -> Iterator[Callable[[], signal.Signals | None]]:
 
     def listen() -> None:
         while number := reader.recv(1):
-            if number[0] not in handlers:
+            if number[0] not in SIGNALS:
                 continue
             if received and number[0] == signal.SIGINT:
                 os._exit(128 + signal.SIGINT)
             received.append(signal.Signals(number[0]))
             if len(received) == 1:
-                print(notice, file=sys.stderr, flush=True)
+                tell(notice)
 
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
+    # At each moment one of the two, the thread or a handler, receives a signal.
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    unasked = False
     try:
         yield lambda: received[0] if received else None
+        unasked = True
     finally:
-        signal.set_wakeup_fd(wakeup)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
         writer.close()  # ends the thread
         thread.join()
         reader.close()
+        if unasked and received:
+            signal.raise_signal(received[0])

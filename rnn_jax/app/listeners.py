@@ -2,6 +2,9 @@
 
 import contextlib
 import importlib.util
+import os
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,12 +18,19 @@ def check_tensorboard() -> None:
 
 
 @contextlib.contextmanager
-def event_writer(folder: Path | None, step: int) -> Iterator[Callable[[Sequence[Report]], None]]:
+def event_writer(
+    folder: Path | None, step: int, earlier: Sequence[Report], warn: Callable[[str], None]
+) -> Iterator[Callable[[Sequence[Report]], None]]:
     """Opens a folder of events for the reports after `step`.
+
+    Each report is flushed. Earlier reports that the folder lacks are written at the beginning.
+    Events are an extra: if they cannot be written, that is a warning.
 
     Args:
       folder: the folder; None writes nothing.
       step: the last step whose events TensorBoard keeps of those in the folder.
+      earlier: the reports up to that step.
+      warn: is told, in a line, if events cannot be written.
 
     Yields:
       A function that writes reports, a curve for each quantity and seed.
@@ -28,14 +38,71 @@ def event_writer(folder: Path | None, step: int) -> Iterator[Callable[[Sequence[
     if folder is None:
         yield lambda reports: None
         return
-    from tensorboardX import SummaryWriter
+    from tensorboardX.proto import event_pb2, summary_pb2
+    from tensorboardX.record_writer import RecordWriter
 
-    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
+    with contextlib.ExitStack() as stack:
+
+        def write_event(**fields: object) -> None:
+            writer.write(event_pb2.Event(wall_time=time.time(), **fields).SerializeToString())  # type: ignore
 
         def write(reports: Sequence[Report]) -> None:
-            for report in reports:
-                for name, value in report.values.items():
-                    if value is not None:
-                        writer.add_scalar(f"{name}/seed_{report.seed}", value, report.step)
+            nonlocal failed
+            if failed:
+                return
+            try:
+                for report in reports:
+                    values = [
+                        summary_pb2.Summary.Value(tag=f"{name}/seed_{report.seed}", simple_value=value)  # type: ignore
+                        for name, value in report.values.items()
+                        if value is not None
+                    ]
+                    write_event(step=report.step, summary=summary_pb2.Summary(value=values))  # type: ignore
+                writer.flush()
+            except OSError as error:
+                failed = True
+                warn(f"events for TensorBoard end here: {error.strerror}")
 
+        failed = False
+        try:
+            folder.mkdir(exist_ok=True)
+            written = steps_with_events(folder)
+            name = f"events.out.tfevents.{time.time_ns() / 1e9:017.6f}.{socket.gethostname()}.{os.getpid()}"
+            writer = RecordWriter(str(folder / name))
+            stack.callback(_close, writer)
+            write_event(file_version="brain.Event:2")
+            # TensorBoard forgets the events that follow this step in earlier files.
+            write_event(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))  # type: ignore
+        except OSError as error:
+            failed = True
+            warn(f"no events for TensorBoard: {error.strerror}")
+        else:
+            write([report for report in earlier if report.step not in written])
         yield write
+
+
+def steps_with_events(folder: Path) -> set[int]:
+    """Returns the steps of the values in a folder of events. The rest of a file that is cut or damaged is ignored."""
+    from google.protobuf.message import DecodeError
+    from tensorboardX.proto import event_pb2
+
+    steps = set()
+    for file in folder.glob("events.out.tfevents.*"):
+        content = file.read_bytes()
+        while len(content) > 16:  # a record: length, checksum, the event, checksum
+            length = int.from_bytes(content[:8], "little")
+            if len(content) < 16 + length:
+                break
+            try:
+                event = event_pb2.Event.FromString(content[12 : 12 + length])  # type: ignore
+            except DecodeError:
+                break
+            if event.HasField("summary"):
+                steps.add(event.step)
+            content = content[16 + length :]
+    return steps
+
+
+def _close(writer: object) -> None:
+    with contextlib.suppress(OSError):
+        writer.close()  # type: ignore

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from rnn_jax.app.files import write_text
+from rnn_jax.app.files import naming, write_text
 from rnn_jax.tasks.task import VALIDATION, Report
 
 
@@ -18,39 +18,55 @@ class MetricsTable:
 
     Attributes:
       reports: all rows, up to `step` at first.
+
+    Raises:
+      ValueError: in one line, if the file is not a table of these metrics.
     """
 
     def __init__(self, file: Path, names: Sequence[str], step: int) -> None:
         self._columns = [*names, *(VALIDATION + name for name in names)]
         self.reports = [report for report in read_metrics(file) if report.step <= step] if file.exists() else []
+        if any(set(report.values) != set(self._columns) for report in self.reports):
+            raise ValueError(f"{file} is not a table of {', '.join(self._columns)}")
         rows = [["step", "seed", *self._columns], *map(self._row, self.reports)]
         write_text(file, "".join(map(_line, rows)))
-        self._file = file.open("a", buffering=1)  # Each line leaves the process when it is complete.
+        self._path = file
+        self._file = file.open("a", buffering=1, encoding="utf-8")  # Each line leaves the process when it is complete.
 
     def add(self, reports: Sequence[Report]) -> None:
         """Adds a row for each report."""
-        self._file.write("".join(_line(self._row(report)) for report in reports))
+        with naming(self._path):
+            self._file.write("".join(_line(self._row(report)) for report in reports))
         self.reports += reports
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
 
     def _row(self, report: Report) -> list[object]:
         return [report.step, report.seed, *(report.values.get(column) for column in self._columns)]
 
 
 def read_metrics(file: Path) -> list[Report]:
-    """Reads a table of metrics and ignores an unfinished line at its end."""
-    lines = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    return [
-        Report(
-            int(row.pop("step")),
-            int(row.pop("seed")),
-            {name: float(value) if value else None for name, value in row.items()},
-        )
-        for row in csv.DictReader(lines)
-    ]
+    """Reads a table of metrics and ignores an unfinished line at its end.
+
+    Raises:
+      ValueError: in one line, if it is not a table of metrics.
+      OSError: if it cannot be read.
+    """
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        return [
+            Report(
+                int(row.pop("step")),
+                int(row.pop("seed")),
+                {name: float(value) if value else None for name, value in row.items()},
+            )
+            for row in csv.DictReader(lines, strict=True)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{file} is not a table of metrics") from error
 
 
 def _line(values: Sequence[object]) -> str:

@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.app.build import build_task
-from rnn_jax.app.checkpoint import is_sound, restore, steps_in, without_keys
+from rnn_jax.app.checkpoint import DamagedError, restore, score, steps_in
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
-from rnn_jax.app.folder import CHECKPOINTS, CONFIG, METRICS, read_data_info
-from rnn_jax.app.metrics import read_metrics
+from rnn_jax.app.folder import CHECKPOINTS, CONFIG, read_data_info
 from rnn_jax.base import Array, Params, check_choice
 from rnn_jax.data import DataInfo, Examples
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.images import check_pixels
-from rnn_jax.tasks.task import VALIDATION, Metrics, Task, predict_examples
-from rnn_jax.training.step import evaluate, init_states
+from rnn_jax.tasks.task import Metrics, Task, predict_examples
+from rnn_jax.training.step import evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,37 +109,66 @@ def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "new
     if not config.seed <= seed < config.seed + config.seeds:
         raise ValueError(f"the run in {folder} has no seed {seed}, but {config.seeds} from {config.seed}")
 
-    task, optimizer = build_task(config, data), config.training_recipe().optimizer()
-    first_seed = jax.ShapeDtypeStruct((), "uint32")
-    template = jax.eval_shape(
-        lambda seed: without_keys(init_states(task.init, optimizer, seed, config.seeds)),
-        first_seed,
-    )
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), template)
-    for step in _by_merit(folder, task, checkpoint):
+    task = build_task(config, data)
+    template = {"params": _shapes(task, config.seeds)}
+    steps = steps_in(folder / CHECKPOINTS)
+    if checkpoint == "best":
+        steps = sorted(steps, key=lambda step: (score(folder / CHECKPOINTS / str(step)), step), reverse=True)
+    for step in steps:
         path = folder / CHECKPOINTS / str(step)
-        if is_sound(path):
-            try:
-                params = restore(path, template).params
-            except CommandError as error:
-                raise ValueError(str(error)) from error
-            if config.seeds > 1:
-                params = jax.tree.map(lambda leaf: leaf[seed - config.seed], params)
-            return Model(config, data, step, seed, task, params)
-        print(f"the checkpoint {path} is damaged and passed over", file=sys.stderr)
+        try:
+            params = restore(path, template)["params"]
+        except DamagedError:
+            print(f"the checkpoint {path} is damaged and passed over", file=sys.stderr)
+            continue
+        except CommandError as error:
+            raise ValueError(str(error)) from error
+        if config.seeds > 1:
+            params = jax.tree.map(lambda leaf: leaf[seed - config.seed], params)
+        return Model(config, data, step, seed, task, params)
     raise ValueError(f"there is no checkpoint in {folder / CHECKPOINTS} yet")
 
 
-def _by_merit(folder: Path, task: Task, checkpoint: str) -> list[int]:
-    """Returns the steps of a run's checkpoints, the wanted one first."""
-    steps = steps_in(folder / CHECKPOINTS)
-    if checkpoint == "newest":
-        return steps
-    scores: dict[int, list[float]] = {}
-    for report in read_metrics(folder / METRICS):
-        score = report.values.get(VALIDATION + task.score)
-        if score is not None:
-            scores.setdefault(report.step, []).append(score)
-    sign = 1 if task.quantities[task.score].better == "higher" else -1
-    return sorted(steps, key=lambda step: sign * float(np.mean(scores.get(step, -sign * np.inf))), reverse=True)
+def initial_params(config: Config, data: DataInfo) -> Params | None:
+    """Reads the newest parameters of the run that a new run begins from, `config.init_from`.
+
+    Returns:
+      The parameters, which lead with an axis of the seeds where there are several; None if the run begins from nothing,
+      or goes on from a checkpoint of its own.
+
+    Raises:
+      ValueError: in one line, if there is no such run, or its network or its number of seeds is another.
+    """
+    resumed = config.resume and config.output_dir is not None and steps_in(config.output_dir / CHECKPOINTS)
+    if config.init_from is None or resumed:
+        return None
+    source = load_run(config.init_from)
+    if source.config.seeds not in (1, config.seeds):
+        raise ValueError(f"--init-from {config.init_from} has {source.config.seeds} seeds: ask for as many, or for one")
+    wanted = dict(_named_shapes(_shapes(build_task(config, data), 1)))
+    found = dict(_named_shapes(source.params))
+    if wanted != found:
+        name = next(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+        raise ValueError(
+            f"--init-from {config.init_from} has another network: its {name} has the shape "
+            f"{found.get(name, 'of none')}, this run's {wanted.get(name, 'of none')}"
+        )
+    if config.seeds == 1:
+        return source.params
+    seeds = [source.seed + i * (source.config.seeds > 1) for i in range(config.seeds)]
+    each = [load_run(config.init_from, seed=seed).params for seed in seeds]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+def _shapes(task: Task, seeds: int) -> Params:
+    """Returns the shapes of a task's parameters on the first device; they lead with the seeds if there are several."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    lead = () if seeds == 1 else (seeds,)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding),
+        jax.eval_shape(task.init, jax.random.key(0)),
+    )
+
+
+def _named_shapes(params: Params) -> list[tuple[str, tuple[int, ...]]]:
+    return [(jax.tree_util.keystr(path).lstrip("."), leaf.shape) for path, leaf in jax.tree.leaves_with_path(params)]

@@ -39,14 +39,17 @@ class Recipe:
     head: Literal["glorot", "normal"]
     readout: Literal["final", "last_step"]
 
+    def learning_rates(self) -> float | optax.Schedule:
+        """Returns the learning rate, or the schedule of learning rates over the steps."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        warmup_steps = max(1, round(self.warmup * self.steps))
+        first = self.learning_rate / warmup_steps
+        return optax.warmup_cosine_decay_schedule(first, self.learning_rate, warmup_steps, self.steps + 1)
+
     def optimizer(self) -> optax.GradientTransformation:
-        """SGD as the recipe has it."""
-        learning_rate = self.learning_rate
-        if self.schedule == "cosine":
-            warmup_steps = max(1, round(self.warmup * self.steps))
-            first = learning_rate / warmup_steps
-            learning_rate = optax.warmup_cosine_decay_schedule(first, learning_rate, warmup_steps, self.steps + 1)
-        sgd = optax.sgd(learning_rate, momentum=self.momentum or None, nesterov=self.nesterov)
+        """Returns SGD as the recipe has it."""
+        sgd = optax.sgd(self.learning_rates(), momentum=self.momentum or None, nesterov=self.nesterov)
         return sgd if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), sgd)
 
 

@@ -3,10 +3,9 @@
 import contextlib
 import functools
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,12 +16,14 @@ from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.checkpoint import Checkpoints, newest_checkpoint
 from rnn_jax.app.config import Config
 from rnn_jax.app.devices import Placement
-from rnn_jax.app.errors import Interrupted, SharedEnd
+from rnn_jax.app.errors import Interrupted, Mistake, SharedEnd, mistakes
 from rnn_jax.app.folder import CHECKPOINTS, METRICS, TENSORBOARD, RunFolder
 from rnn_jax.app.interruption import stop_requests
 from rnn_jax.app.listeners import event_writer
 from rnn_jax.app.metrics import MetricsTable
+from rnn_jax.app.pictures import save_picture
 from rnn_jax.app.processes import agree_to_stop, from_first
+from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import Dataset, Examples
 from rnn_jax.data.examples import pieces
@@ -31,9 +32,6 @@ from rnn_jax.tasks.task import VALIDATION, Metrics, Report, Task, predict_exampl
 from rnn_jax.training.fit import fit
 from rnn_jax.training.placement import on_one_device
 from rnn_jax.training.step import TrainState, evaluate, init_states
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 REPORT_EVERY = 200  # steps
 STEPS_PER_CALL = 50  # steps between two moves of the progress bar; it divides REPORT_EVERY
@@ -45,7 +43,9 @@ class Diverged(SharedEnd):
     """The loss is no longer finite."""
 
 
-def train(config: Config, data: Dataset, placement: Placement, run: RunFolder | None) -> None:
+def train(
+    config: Config, data: Dataset, placement: Placement, run: RunFolder | None, initial: Params | None = None
+) -> None:
     """Trains, reports along the way, and tests at the end. A resumed run goes on from its newest checkpoint.
 
     Args:
@@ -53,6 +53,7 @@ def train(config: Config, data: Dataset, placement: Placement, run: RunFolder | 
       data: the data.
       placement: the devices, and the place of the training data.
       run: the run's folder; None in a process that only helps the first one.
+      initial: the parameters to begin with; None to draw them. The first process's are those of all.
 
     Raises:
       Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
@@ -77,27 +78,42 @@ def train(config: Config, data: Dataset, placement: Placement, run: RunFolder | 
         devices=placement.devices,
         data_on=placement.data_on,
     )
+    is_given = config.resume or config.init_from is not None
     if run is None:
-        _help(fit_from(from_first(state) if config.resume else state))
+        _help(fit_from(from_first(state) if is_given else state))
         return
 
     description = reporting.describe(config, build_cell(config), data, num_params, placement)
     print(description, f"Output: {run.path}", sep="\n", flush=True)
     checkpoints = Checkpoints(run.path / CHECKPOINTS, keep=config.keep_checkpoints, warn=_warn)
+    if initial is not None:
+        state = state._replace(params=initial)  # The optimizer's state begins at zero, whatever the parameters.
+    if is_given:
+        state = from_first((checkpoints.restore(state) if config.resume else None) or state)
     if config.resume:
-        state = from_first(checkpoints.restore(state) or state)
         print(f"Resuming after step {_step(state)} of {recipe.steps}", flush=True)
+        if _step(state) > recipe.steps:
+            raise Mistake(f"--steps {recipe.steps} are fewer than the {_step(state)} that the run has made")
     checkpoint_every = config.checkpoint_every or min(math.ceil(recipe.steps / 10), MOST_BETWEEN_CHECKPOINTS)
     label, title = reporting.data_label(data.info.name), reporting.title(config, data.info.name)
     first_step = step = _step(state)
-    table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
+    with mistakes():
+        table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
     hand_outs, evaluate_params = fit_from(state), _evaluation(task, config.seeds)
+
+    def draw_curve(warn: Callable[[str], None]) -> None:
+        if table.reports and not config.no_pictures:
+            draw = functools.partial(training_curve, table.reports, task.quantities, title)
+            save_picture(run, "training_curve", draw, warn)
+
     began = time.perf_counter()
     try:
         with (
             contextlib.closing(table),
             checkpoints,
-            event_writer(run.path / TENSORBOARD if config.tensorboard else None, first_step) as write_events,
+            event_writer(
+                run.path / TENSORBOARD if config.tensorboard else None, first_step, table.reports, _warn
+            ) as write_events,
             stop_requests(NOTICE) as stop_requested,
             tqdm(total=recipe.steps, initial=first_step, unit=" steps", disable=None) as bar,
         ):
@@ -119,17 +135,17 @@ def train(config: Config, data: Dataset, placement: Placement, run: RunFolder | 
                         checkpoints.save(step, on_one_device(state))
                     checkpoints.wait()
                     resume = f"go on with python train.py --resume --output-dir {run.path}"
-                    print(f"{stop.name}: saved step {step} in {checkpoints.folder}: {resume}", file=sys.stderr)
+                    tell(f"{stop.name}: saved step {step} in {checkpoints.folder}: {resume}")
                     raise Interrupted(stop)
         seconds, steps = time.perf_counter() - began, step - first_step
-    except Diverged as error:
-        raise Diverged(f"{error}; {newest_checkpoint(checkpoints.folder)}") from error
-    finally:
-        if table.reports and not config.no_pictures:
-            with contextlib.suppress(OSError):  # The disk may be full, and the first error is the one to report.
-                _save_picture(run, "training_curve", training_curve(table.reports, task.quantities, title))
+    except BaseException as error:
+        draw_curve(lambda message: None)  # The first error is the one to report.
+        if isinstance(error, Diverged):
+            raise Diverged(f"{error}; {newest_checkpoint(checkpoints.folder)}") from error
+        raise
     print(f"Optimization Finished!\n{steps} steps in {seconds:.1f} s, {steps / seconds:.0f} steps/s", flush=True)
     _test(config, data, run, task, state.params)
+    draw_curve(_warn)
 
 
 def _help(hand_outs: Iterator[tuple[TrainState, Metrics]]) -> None:
@@ -208,16 +224,12 @@ def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Par
         figures = [task.measure(examples, prediction) for prediction in predictions]
         for figure in figures[0]:
             text = reporting.figure_text([values[figure] for values in figures])
-            print(f"{name} {figure}: {text}{reporting.data_label(data.info.name)}")
+            print(f"{name} {figure}: {text}{reporting.data_label(data.info.name)}", flush=True)
     if not config.no_pictures:
         seed = f", seed {config.seed}" if config.seeds > 1 else ""
         title = f"{reporting.title(config, data.info.name)}: test images{seed}"
         for name, draw in task.pictures(data.test, predictions[0], title).items():
-            _save_picture(run, name, draw())
-
-
-def _save_picture(run: RunFolder, name: str, figure: "Figure") -> None:
-    figure.savefig(run.path / f"{name}.png", dpi=150)
+            save_picture(run, name, draw, _warn)
 
 
 def _advance(bar: tqdm, steps: int, examples_per_step: int) -> None:
@@ -231,4 +243,4 @@ def _step(state: TrainState) -> int:
 
 
 def _warn(message: str) -> None:
-    print(f"train.py: warning: {message}", file=sys.stderr, flush=True)
+    tell(f"train.py: warning: {message}")

@@ -1,0 +1,39 @@
+"""Pictures of a run, drawn the same way on every machine."""
+
+import io
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rnn_jax.app.files import write_bytes
+from rnn_jax.app.folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def save_picture(run: RunFolder, name: str, draw: Callable[[], "Figure"], warn: Callable[[str], None]) -> None:
+    """Draws a picture into a run's folder, by matplotlib's own defaults and without a display.
+
+    The environment and the user's matplotlibrc have no part in it. A picture is an extra: one that fails is a warning.
+
+    Args:
+      run: the folder.
+      name: the name of the file, without its suffix.
+      draw: makes the figure.
+      warn: is told, in a line, if that fails.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import matplotlib
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+            with matplotlib.rc_context():
+                matplotlib.rcdefaults()
+                figure, file = draw(), io.BytesIO()
+                FigureCanvasAgg(figure)
+                figure.savefig(file, format="png", dpi=150)
+        write_bytes(run.path / f"{name}.png", file.getvalue())
+    except Exception as error:
+        warn(f"{name}.png is not drawn: {' '.join(str(error).split())[:200] or type(error).__name__}")

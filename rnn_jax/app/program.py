@@ -1,0 +1,81 @@
+"""What makes a function a program: safe streams, signals, the way it ends. Imports the standard library alone.
+
+`rnn_jax/__init__.py` calls `begin_if_command` before it imports JAX, which takes a second: Python imports the package
+before any other line of `python -m rnn_jax`.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from rnn_jax.app.interruption import end_at_signals, ignore_signals
+from rnn_jax.app.streams import STDOUT, discard_output, open_streams, tell
+
+_begun: list[str] = []
+
+
+def begin_if_command() -> None:
+    """Begins the program if this process is one: `python train.py` of this checkout, or `python -m rnn_jax`."""
+    script = sys.argv[0] if getattr(sys, "argv", None) else ""
+    if script == "-m" and sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["rnn_jax"]:
+        begin("rnn_jax")
+    elif script and Path(script).absolute() == Path(__file__).parents[2] / "train.py":
+        begin("train.py")
+
+
+def begin(program: str) -> None:
+    """Opens the streams, and handles signals and the errors of imports, from now on. Does so once.
+
+    Args:
+      program: the name that begins the lines of errors.
+    """
+    if _begun:
+        return
+    _begun.append(program)
+    os.environ["MPLBACKEND"] = "agg"  # A notebook's backend, inherited by this process, need not be installed here.
+    open_streams()
+    end_at_signals(program)
+
+    def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
+        # JAX refuses values of its environment variables when it is imported.
+        tell(f"{program}: error: cannot start: {' '.join(str(error).split()) or kind.__name__}")
+        os._exit(2)
+
+    sys.excepthook = report
+
+
+def leave(main: Callable[[], int], *, at_once: Callable[[], bool] = lambda: False) -> NoReturn:
+    """Runs the program and ends this process with the status that `main` returns.
+
+    After an interruption it ends without the interpreter's clean-up: JAX's threads may still be at work.
+
+    Args:
+      main: the program.
+      at_once: True if nothing is to be cleaned up in any case.
+    """
+    sys.excepthook = sys.__excepthook__
+    try:
+        status = main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        if not at_once():
+            raise
+        sys.excepthook(*sys.exc_info())  # type: ignore
+        status = 1
+    ignore_signals()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    except OSError as error:
+        discard_output()
+        if status == 0:
+            status = 1
+            tell(f"{_begun[0] if _begun else sys.argv[0]}: error: cannot write {STDOUT}: {error.strerror}")
+    if at_once() or status > 128:
+        os._exit(status)
+    sys.exit(status)
