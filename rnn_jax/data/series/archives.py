@@ -84,7 +84,7 @@ def _read_header(path: Path, lines: list[str]) -> tuple[dict[str, list[str]], in
             raise DataError(f"{where}: expected a keyword such as @classLabel, or @data before the first sequence")
         key, *words = line[1:].split() or [""]
         key = key.lower()
-        if key in seen:
+        if key in seen and key != "problemname":  # which some files of the archive repeat
             raise DataError(f"{where}: @{key} again, as in line {seen[key]}: keep one header")
         seen[key] = i + 1
         if key in FLAGS:
@@ -99,7 +99,8 @@ def _read_header(path: Path, lines: list[str]) -> tuple[dict[str, list[str]], in
             return header, i
         header["dimensions" if key == "dimension" else key] = words
     keys = tuple(f"@{key}" for key in seen if key not in FLAGS + TEXTS)
-    hint = nearest("@data", keys) if keys else ": is the file complete?"
+    guess = nearest("@data", keys)
+    hint = guess if guess.startswith(",") else ": is the file complete?"
     raise DataError(f"{path}, line {len(lines)}: the file ends without @data{hint}")
 
 
@@ -152,10 +153,11 @@ def _check_row(rows: list[np.ndarray], numbers: list[int], header: dict[str, lis
 
 def read_tsv(path: Path, *, task: str | None = None, like: Form | None = None, notify: Notify) -> Sequences:
     """Reads a `.tsv` file of the UCR archive: a line is a label, a tab, and the values of a sequence with tabs."""
+    lines = read_lines(path, notify)
     rows, labels, numbers, width = [], [], [], 0
-    for i, line in _data_lines(read_lines(path, notify), 0, ("#",)):
+    for i, _ in _data_lines(lines, 0, ("#",)):
         where = f"{path}, line {i + 1}"
-        label, *values = line.split("\t")
+        label, *values = lines[i].split("\t")
         if not values:
             raise DataError(f"{where}: expected a label and values, with tabs between them")
         width = width or len(values)
@@ -163,7 +165,7 @@ def read_tsv(path: Path, *, task: str | None = None, like: Form | None = None, n
             raise DataError(f"{where}: {plural(len(values), 'value')}, but line {numbers[0]} has {width}")
         labels.append(label.strip())
         numbers.append(i + 1)
-        rows.append(_padded_row(parse_numbers([value or "?" for value in values], where)[:, None], where))
+        rows.append(_padded_row(parse_numbers([value.strip() or "?" for value in values], where)[:, None], where))
     if rows:
         _check_given_task(path, task)
     return assemble(path, rows, labels, numbers, channels=_numbered(1), task=task, like=like, notify=notify)
@@ -190,10 +192,10 @@ def read_arff(path: Path, *, task: str | None = None, like: Form | None = None, 
     """Reads an `.arff` file of the UCR and UEA archives; see `read_sequences`."""
     lines = read_lines(path, notify)
     attributes, relation, end = _read_attributes(path, lines)
-    (target, kind), width = attributes[-1], len(attributes) - 1
+    (target, kind, where), width = attributes[-1], len(attributes) - 1
     classes = tuple(_unquote(name) for name in kind.strip("{} ").split(",")) if kind.startswith("{") else ()
     if not classes and kind.lower() not in (*NUMERIC, "string"):
-        raise DataError(f"{path}: the last attribute, {target}, is the target and should be numbers or {{classes}}")
+        raise DataError(f"{where}: the last attribute, {target}, is the target and should be numeric or {{classes}}")
     rows, labels, numbers = [], [], []
     for i, line in _data_lines(lines, end + 1, ("%",)):
         where = f"{path}, line {i + 1}"
@@ -237,13 +239,13 @@ def read_arff(path: Path, *, task: str | None = None, like: Form | None = None, 
     )
 
 
-def _read_attributes(path: Path, lines: list[str]) -> tuple[list[tuple[str, str]], list[str], int]:
+def _read_attributes(path: Path, lines: list[str]) -> tuple[list[tuple[str, str, str]], list[str], int]:
     """Reads the header of an `.arff` file.
 
     Returns:
-        (names and types of the attributes, the names within the relational one, the index of the line @data).
+        (names, types and places of the attributes, the names within the relational one, the index of the line @data).
     """
-    attributes: list[tuple[str, str]] = []
+    attributes: list[tuple[str, str, str]] = []
     relation: list[str] = []
     inside, relations = False, 0
     for i, line in _data_lines(lines, 0, ("%",)):
@@ -264,19 +266,19 @@ def _read_attributes(path: Path, lines: list[str]) -> tuple[list[tuple[str, str]
             if inside:
                 relation.append(name)
             else:
-                attributes.append((name, kind))
+                attributes.append((name, kind, where))
                 inside = kind.lower() == "relational"
         else:
             raise DataError(f"{where}: expected @relation, @attribute, or @data before the first sequence")
     raise DataError(f"{path}, line {len(lines)}: the file ends without @data: is it complete?")
 
 
-def _check_attributes(path: Path, attributes: list[tuple[str, str]], relation: list[str]) -> None:
+def _check_attributes(path: Path, attributes: list[tuple[str, str, str]], relation: list[str]) -> None:
     if relation and len(attributes) != 2:
         raise DataError(f"{path}: a relational attribute and the label are expected, not {len(attributes)} attributes")
-    for name, kind in attributes[: 0 if relation else -1]:
+    for name, kind, where in attributes[: 0 if relation else -1]:
         if kind.lower() not in NUMERIC:
-            raise DataError(f"{path}: attribute {shown(name)} is {shown(kind)}, not numeric: take it out")
+            raise DataError(f"{where}: attribute {shown(name)} is {shown(kind)}, not numeric: take it out")
 
 
 def _split_instance(line: str, where: str) -> list[str]:

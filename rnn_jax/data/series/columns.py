@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.files import shown
 from rnn_jax.data.series.sequences import MOST_CLASSES, is_number
-from rnn_jax.data.series.times import parse_times
+from rnn_jax.data.series.times import is_time, parse_times
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,15 +23,15 @@ class Column(NamedTuple):
 
     Attributes:
         name: Its name; for one without a name, "column 1" and so on.
-        kind: "number", "time" or "text"; "mixed" if most of its texts are numbers, "empty" if all are missing, and
-            "other" for lists and what else is no scalar.
+        kind: "number", "time" or "text"; "mixed" or "mixed times" if most of its texts, but not all, are numbers or
+            times; "empty" if all are missing, and "other" for lists and what else is no scalar.
         values: float64 for numbers, datetime64 for times, both [S]; None for the other kinds.
         cells: The arrow array, [S].
         named: Whether the file has a name for it.
     """
 
     name: str
-    kind: Literal["number", "time", "text", "mixed", "empty", "other"]
+    kind: Literal["number", "time", "text", "mixed", "mixed times", "empty", "other"]
     values: np.ndarray | None
     cells: "pa.ChunkedArray"
     named: bool = True
@@ -74,8 +73,11 @@ def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> C
         values = np.full(len(cells), np.datetime64("NaT"), times.dtype)
         values[cells.is_valid().to_numpy()] = times
         return Column(name, "time", values, cells, named)
-    numbers = sum(map(is_number, present))
-    return Column(name, "mixed" if 2 * numbers > len(present) else "text", None, cells, named)
+    if 2 * sum(map(is_number, present)) > len(present):
+        return Column(name, "mixed", None, cells, named)
+    if any(map(is_time, present[:2])) and 2 * sum(map(is_time, present)) > len(present):
+        return Column(name, "mixed times", None, cells, named)
+    return Column(name, "text", None, cells, named)
 
 
 def _trimmed(cells: "pa.ChunkedArray") -> "pa.ChunkedArray":
@@ -116,14 +118,15 @@ def texts(column: Column) -> list[str]:
 
 
 def first_wrong(column: Column) -> tuple[int, str]:
-    """Returns the row and the text of the first cell that is no number, in a column where others are."""
+    """Finds the first cell that is no number, or no time, in a column where the others are.
+
+    Returns:
+        (its row, what is wrong with it).
+    """
+    is_right, noun = (is_time, "time") if column.kind == "mixed times" else (is_number, "number")
     cells = column.cells.to_pylist()
-    return next((row, cell) for row, cell in enumerate(cells) if cell is not None and not is_number(cell))
-
-
-def refuse_mixed(column: Column, place: str, text: str) -> DataError:
-    """Says that a column of numbers holds a text."""
-    return DataError(f"{place}: {shown(text)} in the column {column.name!r} is no number as the others are: correct it")
+    row, cell = next((row, cell) for row, cell in enumerate(cells) if cell is not None and not is_right(cell))
+    return row, f"{shown(cell)} in the column {column.name!r} is no {noun} as the others are: correct it"
 
 
 def is_text_of_numbers(column: Column) -> bool:

@@ -1,7 +1,7 @@
 """Files as bytes and as lines of text; whatever keeps one from being read is an error of one line."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +107,14 @@ def read_lines(path: Path, notify: Notify) -> list[str]:
     """
     text = check_text(path, read_bytes(path)).decode()
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    check_end(path, lines, notify)
+    return lines if lines[-1] else lines[:-1]
+
+
+def check_end(path: Path, lines: Sequence[str | bytes], notify: Notify) -> None:
+    """Tells the user if the last of the lines is not empty: its end is missing, as in a file that was cut."""
     if lines[-1]:
         notify(f"{path}, line {len(lines)}: the last line has no end; if the file was cut, its last value may be wrong")
-        return lines
-    return lines[:-1]
 
 
 def parse_numbers(texts: list[str], where: str) -> np.ndarray:

@@ -39,7 +39,7 @@ def read_folder(folder: Path, *, task: str | None = None, like: Form | None = No
         path = folder / entry / name
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} is no table: take it out, or save it as one of {', '.join(SUFFIXES)}")
-        parts.append(steps_of_table(read_table(path), form, notify if not parts else _ignore))
+        parts.append(steps_of_table(read_table(path, notify), form, notify if not parts else _ignore))
         form = form or parts[0].form
     entries = [entry for entry, _ in files]
     classes = like.classes if like is not None else sort_classes(entries)

@@ -67,7 +67,12 @@ def read_sequences(
         raise DataError(f"{path} is no table with named columns: leave {name} out")
     if is_table:
         sequences = sequences_of_table(
-            read_table(path), task=task, target=target, sequence_column=sequence_column, like=like, notify=notify
+            read_table(path, notify),
+            task=task,
+            target=target,
+            sequence_column=sequence_column,
+            like=like,
+            notify=notify,
         )
     else:
         sequences = _reader(path, is_folder)(path, task=task, like=like, notify=notify)
@@ -152,14 +157,20 @@ def load_sequences(
         split = f"test sequences from {test}"
     check_targets(train)
     if test is None:
-        kept, held = hold_out(_strata(train), len(train.lengths), HELD_OUT, seed)
-        train, tested = select(train, kept), select(train, held)
-        split = f"test: {len(held)} of {len(held) + len(kept)} sequences, held out by class with seed {seed}"
-    kept, held = hold_out(_strata(train), len(train.lengths), HELD_OUT, seed)
-    train, validation = select(train, kept), select(train, held)
-    if not len(held):
-        raise DataError(f"{path}: {len(kept)} sequences are too few to hold some out for validation and test")
+        train, tested = _divide(train, seed)
+        held, count = len(tested.lengths), len(tested.lengths) + len(train.lengths)
+        split = f"test: {held} of {count} sequences, held out by class with seed {seed}"
+    train, validation = _divide(train, seed)
     return prepare(train, validation, tested, missing, split)
+
+
+def _divide(sequences: Sequences, seed: int) -> tuple[Sequences, Sequences]:
+    """Holds a part of the sequences out, of each class where each sequence has one."""
+    by_class = sequences.form.task == "classify" and not sequences.form.per_step
+    kept, held = hold_out(sequences.targets if by_class else None, len(sequences.lengths), HELD_OUT, seed)
+    if not len(held):
+        raise DataError(f"{sequences.source}: {len(kept)} sequences are too few to hold some out for a test")
+    return select(sequences, kept), select(sequences, held)
 
 
 def prepare(train: Sequences, validation: Sequences, test: Sequences, missing: str, split: str) -> Parts:
@@ -191,9 +202,3 @@ def check_targets(sequences: Sequences) -> None:
     if form.task == "classify" and targets.min() == targets.max():
         name = form.classes[targets[0]]
         raise DataError(f"{source}: all sequences are of one class, {name!r}: there is nothing to tell apart")
-
-
-def _strata(sequences: Sequences) -> np.ndarray | None:
-    """Returns what a hold-out is stratified by: the class of each sequence, None if it has none of its own."""
-    by_class = sequences.form.task == "classify" and not sequences.form.per_step
-    return sequences.targets if by_class else None

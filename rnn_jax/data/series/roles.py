@@ -12,7 +12,6 @@ from rnn_jax.data.series.columns import (
     is_identifier,
     is_named_time,
     is_text_of_numbers,
-    refuse_mixed,
     texts,
 )
 from rnn_jax.data.series.files import Notify
@@ -77,7 +76,7 @@ def sequences_of_table(
     if like is not None and task != "forecast" and target not in [column.name for column in table.columns]:
         goal = None  # A table to predict from need not know the answers.
     else:
-        goal = table.column(target, "target") if target is not None else None
+        goal = _find_target(table, target)
     groups = _group(table, sequence_column)
     roles = _find_roles(table, groups, (target, sequence_column), like, notify)
     task = task or _find_table_task(table, goal, sequence_column, roles)
@@ -90,19 +89,28 @@ def sequences_of_table(
     return _long(table, goal, task, sequence_column, roles, groups, like, notify)
 
 
+def _find_target(table: Table, name: str | None) -> Column | None:
+    if name is None:
+        return None
+    goal = table.column(name, "target")
+    if goal.kind in ("time", "other", "empty"):
+        kind = {"time": "times", "other": "lists", "empty": "no values"}[goal.kind]
+        raise DataError(f"{table.path}: the target {name!r} holds {kind}, but classes or numbers are needed")
+    return goal
+
+
 def _find_table_task(table: Table, goal: Column | None, sequence_column: str | None, roles: Roles) -> str | None:
     """Finds the task of a table; None leaves the choice to the values of the target."""
     if sequence_column is not None:
         return None if goal is not None else "forecast" if roles.time is not None else None
-    is_text = goal is not None and goal.kind in ("text", "mixed")
-    if roles.time is not None and is_text:
+    if roles.time is not None and goal is not None and goal.kind == "text":
         raise DataError(
-            f"{table.path}: the target {goal.name!r} is text, but all rows are one sequence in time: name the column "  # type: ignore
+            f"{table.path}: the target {goal.name!r} is text, but all rows are one sequence in time: name the column "
             "that tells sequences apart, sequence_column=NAME"
         )
     if roles.time is not None:
         return "forecast"
-    if is_text:
+    if goal is not None and goal.kind in ("text", "mixed"):
         return "classify"
     raise DataError(
         f'{table.path}: no column is a time, and none was named to tell sequences apart: task="forecast" if rows are '
@@ -148,7 +156,7 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
     for column in columns:
         if column is time:
             continue
-        if column.kind == "mixed":
+        if column.kind in ("mixed", "mixed times"):
             _refuse_no_number(table, column)
         if column.kind != "number" or column in times:
             kind = {"time": "another time", "number": "another time", "empty": "no values", "other": "no numbers"}
@@ -166,9 +174,9 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
 
 def _refuse_no_number(table: Table, column: Column) -> None:
     """Raises `DataError` for a column that should hold numbers and does not."""
-    if column.kind == "mixed":
-        row, text = first_wrong(column)
-        raise refuse_mixed(column, table.where(row), text)
+    if column.kind in ("mixed", "mixed times"):
+        row, message = first_wrong(column)
+        raise DataError(f"{table.where(row)}: {message}")
     if column.kind != "number":
         raise DataError(f"{table.path}: the column {column.name!r} holds {column.kind}, but numbers are needed")
 
@@ -256,11 +264,8 @@ def _forecast(
 def _labels(table: Table, goal: Column, task: str | None, notify: Notify) -> tuple[str, list[str]]:
     """Returns the task and a text for each row's target."""
     if is_text_of_numbers(goal) or (task == "regress" and goal.kind in ("mixed", "text")):
-        row, text = first_wrong(goal)
-        raise refuse_mixed(goal, table.where(row), text)
-    if goal.kind in ("time", "other", "empty"):
-        kind = {"time": "times", "other": "lists", "empty": "no values"}[goal.kind]
-        raise DataError(f"{table.path}: the target {goal.name!r} holds {kind}, but classes or numbers are needed")
+        row, message = first_wrong(goal)
+        raise DataError(f"{table.where(row)}: {message}")
     labels = texts(goal)
     if "" in labels:
         raise DataError(f"{table.where(labels.index(''))}: no value in {goal.name!r}, the target: fill it in")

@@ -8,7 +8,7 @@ import numpy as np
 
 from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.columns import Column, make_column
-from rnn_jax.data.series.files import cannot_read, check_size, check_text, nearest, read_bytes, shown
+from rnn_jax.data.series.files import Notify, cannot_read, check_end, check_size, check_text, nearest, read_bytes, shown
 from rnn_jax.data.series.sequences import is_number, plural
 
 if TYPE_CHECKING:
@@ -49,11 +49,12 @@ class Table(NamedTuple):
         raise DataError(f"{self.path} has no column {name!r} for the {purpose}{nearest(name, names)}")
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, notify: Notify) -> Table:
     """Reads a table by the suffix of its name.
 
     Args:
         path: A file with one of `SUFFIXES`.
+        notify: Is told if the last line of a CSV file has no end.
 
     Raises:
         DataError: If the file is damaged, has no rows, or names two columns alike.
@@ -63,7 +64,7 @@ def read_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     try:
         if suffix in (".csv", ".tsv"):
-            names, cells, lines, unit = *_read_csv(path), "line"
+            names, cells, lines, unit = *_read_csv(path, notify), "line"
         else:
             cells = _read_parquet(path) if suffix in (".parquet", ".pq") else _read_json(path)
             names, unit = cells.column_names, "row" if suffix in (".parquet", ".pq") else "line"
@@ -93,12 +94,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _read_csv(path: Path) -> tuple[list[str], "pa.Table", np.ndarray]:
+def _read_csv(path: Path, notify: Notify) -> tuple[list[str], "pa.Table", np.ndarray]:
     """Reads a CSV file as texts: (names of the columns, cells, lines)."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     content = check_text(path, read_bytes(path)).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    check_end(path, content.split(b"\n"), notify)
     lines = np.array([i for i, line in enumerate(content.split(b"\n"), 1) if line.strip()])
     header = content.split(b"\n")[lines[0] - 1].decode()
     delimiter = max("\t" if path.suffix.lower() == ".tsv" else ",", ";", "\t", key=header.count)

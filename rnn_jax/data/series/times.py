@@ -44,6 +44,14 @@ def parse_times(texts: Sequence[str]) -> np.ndarray | None:
     return None
 
 
+def is_time(text: str) -> bool:
+    """True if the text alone is a time of a known form."""
+    try:
+        return parse_times([text]) is not None
+    except ValueError:
+        return True
+
+
 def _first_month(match: re.Match[str]) -> str:
     return f"{match[1]}-{3 * int(match[2]) - 2:02}"
 
