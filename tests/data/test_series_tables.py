@@ -143,7 +143,7 @@ def test_a_table_to_predict_from_needs_no_target_and_may_have_more_columns(tmp_p
     [
         ("Date,x,x\n", {}, "line 1: two columns are named 'x': rename one of them"),
         ("Date,x\n", {}, "has no rows"),
-        ("1,2\n3,4\n", {}, "line 1: the first line should name the columns"),
+        ("1,2\n3,4\n", {}, "line 1: the first line has values, but should name the columns"),
         (SALES + "1949-04,1\n", {}, "line 5: 2 values, but the header names 3 columns"),
         (SALES + "\n1949-04,1,2,3\n", {}, "line 6: 4 values, but the header names 3 columns"),
         (SALES + "1949-04,l29,1\n", {"target": "Sales"}, "line 5: 'l29' in the column 'Sales' is no number"),

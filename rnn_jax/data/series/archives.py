@@ -139,11 +139,15 @@ def _check_row(rows: list[np.ndarray], numbers: list[int], header: dict[str, lis
     if D > 1 and header.get("univariate") == ["true"]:
         raise DataError(f"{where}: {D} channels, but the header has @univariate true: correct one of them")
     if "dimensions" in header and int(header["dimensions"][0]) != D:
-        raise DataError(f"{where}: {plural(D, 'channel')}, but the header has @dimensions {header['dimensions'][0]}")
+        raise DataError(
+            f"{where}: {plural(D, 'channel')}, but the header has @dimensions {header['dimensions'][0]}: correct it"
+        )
     if header.get("equallength", ["true"]) == ["false"]:
         return
     if "serieslength" in header and int(header["serieslength"][0]) != T:
-        raise DataError(f"{where}: {plural(T, 'step')}, but the header has @seriesLength {header['serieslength'][0]}")
+        raise DataError(
+            f"{where}: {plural(T, 'step')}, but the header has @seriesLength {header['serieslength'][0]}: correct it"
+        )
     if first_T != T:
         raise DataError(
             f"{where}: {plural(T, 'step')}, but line {numbers[0]} has {first_T}: correct it, or write @equalLength "
@@ -162,7 +166,7 @@ def read_tsv(path: Path, *, task: str | None = None, like: Form | None = None, n
             raise DataError(f"{where}: expected a label and values, with tabs between them")
         width = width or len(values)
         if len(values) != width:
-            raise DataError(f"{where}: {plural(len(values), 'value')}, but line {numbers[0]} has {width}")
+            raise DataError(f"{where}: {plural(len(values), 'value')}, but line {numbers[0]} has {width}: correct it")
         labels.append(label.strip())
         numbers.append(i + 1)
         rows.append(_padded_row(parse_numbers([value.strip() or "?" for value in values], where)[:, None], where))
@@ -205,7 +209,9 @@ def read_arff(path: Path, *, task: str | None = None, like: Form | None = None, 
             raise DataError(f"{where}: sparse data cannot be read: write all values")
         fields = _split_instance(line, where)
         if len(fields) != width + 1:
-            raise DataError(f"{where}: {plural(len(fields), 'field')}, but the header has {width + 1} attributes")
+            raise DataError(
+                f"{where}: {plural(len(fields), 'field')}, but the header has {width + 1} attributes: correct it"
+            )
         if relation:
             table = [row.split(",") for row in _unquote(fields[0]).replace("\\n", "\n").strip("\n").split("\n")]
             if any(len(row) != len(relation) for row in table):

@@ -10,6 +10,7 @@ from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.columns import Column, make_column
 from rnn_jax.data.series.files import Notify, cannot_read, check_end, check_size, check_text, nearest, read_bytes, shown
 from rnn_jax.data.series.sequences import is_number, plural
+from rnn_jax.data.series.times import is_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,8 +106,8 @@ def _read_csv(path: Path, notify: Notify) -> tuple[list[str], "pa.Table", np.nda
     header = content.split(b"\n")[lines[0] - 1].decode()
     delimiter = max("\t" if path.suffix.lower() == ".tsv" else ",", ";", "\t", key=header.count)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
-    if all(map(is_number, names)):
-        raise DataError(f"{path}, line {lines[0]}: the first line should name the columns, but has numbers alone")
+    if all(is_number(name) or is_time(name) for name in names):
+        raise DataError(f"{path}, line {lines[0]}: the first line has values, but should name the columns: add names")
     wrong: list[tuple[int, int]] = []
 
     def skip(row) -> str:
