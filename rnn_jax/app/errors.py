@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
+from rnn_jax.app.flags import in_flags
 from rnn_jax.data import DataError
 
 
@@ -47,7 +48,7 @@ def mistakes() -> Iterator[None]:
     try:
         yield
     except (DataError, ValueError) as error:
-        raise Mistake(str(error)) from error
+        raise Mistake(in_flags(str(error)) if isinstance(error, DataError) else str(error)) from error
 
 
 def run_command(program: str, command: Callable[[], None]) -> int:

@@ -3,7 +3,7 @@
 | in the folder | contents |
 |---|---|
 | config.json | the configuration; `train.py --config` runs it again |
-| data.json | the facts about the data that the model depends on: name, image size, classes |
+| data.json | the facts about the data that the model depends on: name, image size, classes, scaling |
 | metrics.csv | a row for every 50 steps and each seed, see `rnn_jax.app.metrics` |
 | checkpoints/ | the newest and the best states, see `rnn_jax.app.checkpoint` |
 | training_curve.png and others | pictures, see `rnn_jax.tasks.plots` |
@@ -19,6 +19,7 @@ from typing import Self
 
 from rnn_jax.app.files import unfinished, write_text
 from rnn_jax.data import DataInfo
+from rnn_jax.data.series import SeriesInfo
 
 try:
     import fcntl
@@ -51,13 +52,13 @@ class RunFolder:
       ValueError: in one line, if the folder cannot be made or written, belongs to something else, or is in use.
     """
 
-    def __init__(self, path: Path, config: str, info: DataInfo, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, config: str, info: DataInfo | SeriesInfo, *, resume: bool = False) -> None:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
             # A process that dies before the configuration is in its place leaves no more than these.
             if set(os.listdir(path)) <= {DATA, unfinished(path / DATA).name, unfinished(path / CONFIG).name}:
-                write_text(path / DATA, json.dumps(info._asdict(), indent=2) + "\n")
+                write_text(path / DATA, json.dumps(info.to_json(), indent=2) + "\n")
                 write_text(path / CONFIG, config)
             elif not (path / CONFIG).exists():
                 raise ValueError(f"--output-dir {path} is not empty, and no run: choose a new folder")
@@ -106,7 +107,7 @@ def newest_run(runs: Path = RUNS) -> Path:
     return max(folders, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns)
 
 
-def read_data_info(folder: Path) -> DataInfo:
+def read_data_info(folder: Path) -> DataInfo | SeriesInfo:
     """Reads the facts about a run's data; raises `OSError` or `ValueError` if they cannot be read."""
     values = json.loads((folder / DATA).read_text())
-    return DataInfo(**{**values, "image_shape": tuple(values["image_shape"])})
+    return (SeriesInfo if "form" in values else DataInfo).from_json(values)

@@ -4,8 +4,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from rnn_jax.app.files import write_text
-from rnn_jax.tasks.task import VALIDATION, Report
+from rnn_jax.tasks.task import VALIDATION, Report, Task
 
 
 class MetricsTable:
@@ -51,6 +53,29 @@ def read_metrics(file: Path) -> list[Report]:
         )
         for row in csv.DictReader(lines)
     ]
+
+
+def scores(reports: Sequence[Report], task: Task) -> dict[int, float]:
+    """Returns the score of each step with a validation, the mean over the seeds; the highest is the best."""
+    sign = 1 if task.quantities[task.score].better == "higher" else -1
+    by_step: dict[int, list[float]] = {}
+    for report in reports:
+        value = report.values.get(VALIDATION + task.score)
+        if value is not None:
+            by_step.setdefault(report.step, []).append(sign * value)
+    return {step: float(np.mean(values)) for step, values in by_step.items()}
+
+
+def by_merit(steps: Sequence[int], reports: Sequence[Report], task: Task) -> list[int]:
+    """Sorts steps by their score, the best first; those that were not validated come last."""
+    found = scores(reports, task)
+    return sorted(steps, key=lambda step: found.get(step, -np.inf), reverse=True)
+
+
+def has_stopped(reports: Sequence[Report], task: Task, patience: int | None) -> bool:
+    """True if the last `patience` validations are all worse than the best before them; None waits for ever."""
+    found = list(scores(reports, task).values())
+    return patience is not None and len(found) > patience and max(found[-patience:]) < max(found[:-patience])
 
 
 def _line(values: Sequence[object]) -> str:

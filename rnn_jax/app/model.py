@@ -9,7 +9,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -19,12 +19,14 @@ from rnn_jax.app.checkpoint import is_sound, restore, steps_in, without_keys
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
 from rnn_jax.app.folder import CHECKPOINTS, CONFIG, METRICS, read_data_info
-from rnn_jax.app.metrics import read_metrics
+from rnn_jax.app.metrics import by_merit, read_metrics
+from rnn_jax.app.series import predict_arrays
 from rnn_jax.base import Array, Params, check_choice
-from rnn_jax.data import DataInfo, Examples
+from rnn_jax.data import Examples
+from rnn_jax.data.series import SeriesInfo
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.images import check_pixels
-from rnn_jax.tasks.task import VALIDATION, Metrics, Task, predict_examples
+from rnn_jax.tasks.task import Metrics, Task, predict_examples
 from rnn_jax.training.step import evaluate, init_states
 
 
@@ -34,7 +36,7 @@ class Model:
 
     Attributes:
       config: the run's configuration.
-      data: the facts about its data.
+      data: the facts about its data, a `DataInfo` or a `SeriesInfo`.
       step: the number of updates made.
       seed: the seed, of a run that may have several.
       task: the functions.
@@ -42,25 +44,29 @@ class Model:
     """
 
     config: Config
-    data: DataInfo
+    data: Any
     step: int
     seed: int
     task: Task
     params: Params
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Classifies images, white on black as those that the model was trained on.
+        """Classifies images, white on black as those that the model was trained on; or predicts for sequences.
 
         Args:
           images: [N, rows, columns], or a single image [rows, columns]. Whole numbers are pixels from 0 to
-            `data.max_pixel`; fractions are from 0 to 1.
+            `data.max_pixel`; fractions are from 0 to 1. Of a run on people's own sequences: a list of arrays [T, D]
+            in the units of the data, nan for missing values.
 
         Returns:
-          float [N, C], or [C] for a single image: the probability of each class.
+          float [N, C], or [C] for a single image: the probability of each class. Of a run on sequences, see
+          `rnn_jax.app.series.predict_arrays`.
 
         Raises:
-          ValueError: for images of another size, or pixels out of bounds.
+          ValueError: for images of another size, or pixels out of bounds; for sequences with other channels.
         """
+        if isinstance(self.data, SeriesInfo):
+            return predict_arrays(self.task, self.params, self.data, images)
         images, shape = np.asarray(images), self.data.image_shape
         if images.ndim not in (2, 3) or images.shape[-2:] != shape:
             expected = f"[{shape[0]}, {shape[1]}]"
@@ -87,25 +93,29 @@ class Model:
         return jax.jit(functools.partial(evaluate, self.task.loss))
 
 
-def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "newest", seed: int | None = None) -> Model:
+def load_run(
+    folder: str | Path, *, checkpoint: Literal["newest", "best"] | None = None, seed: int | None = None
+) -> Model:
     """Loads the trained model of a run.
 
     Args:
       folder: the run's.
-      checkpoint: the newest, or the one with the best validation accuracy. A damaged one is passed over, with a
-        warning on stderr.
+      checkpoint: the newest, or the one with the best validation score; None for the one that the run has tested,
+        the newest of images and the best of people's own sequences. A damaged one is passed over, with a warning on
+        stderr.
       seed: one of the seeds of a run that has several; None for the first.
 
     Raises:
       ValueError: in one line, if there is no run in the folder, no sound checkpoint, or no such seed.
     """
-    check_choice("checkpoint", checkpoint, ("newest", "best"))
+    check_choice("checkpoint", checkpoint, (None, "newest", "best"))
     folder = Path(folder)
     try:
         config, data = Config(**read_config(folder / CONFIG)), read_data_info(folder)
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is not the folder of a run: {error}") from error
     seed = config.seed if seed is None else seed
+    checkpoint = checkpoint or ("newest" if config.training_recipe().patience is None else "best")
     if not config.seed <= seed < config.seed + config.seeds:
         raise ValueError(f"the run in {folder} has no seed {seed}, but {config.seeds} from {config.seed}")
 
@@ -117,7 +127,10 @@ def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "new
     )
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     template = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), template)
-    for step in _by_merit(folder, task, checkpoint):
+    steps = steps_in(folder / CHECKPOINTS)
+    if checkpoint == "best":
+        steps = by_merit(steps, read_metrics(folder / METRICS), task)
+    for step in steps:
         path = folder / CHECKPOINTS / str(step)
         if is_sound(path):
             try:
@@ -129,17 +142,3 @@ def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "new
             return Model(config, data, step, seed, task, params)
         print(f"the checkpoint {path} is damaged and passed over", file=sys.stderr)
     raise ValueError(f"there is no checkpoint in {folder / CHECKPOINTS} yet")
-
-
-def _by_merit(folder: Path, task: Task, checkpoint: str) -> list[int]:
-    """Returns the steps of a run's checkpoints, the wanted one first."""
-    steps = steps_in(folder / CHECKPOINTS)
-    if checkpoint == "newest":
-        return steps
-    scores: dict[int, list[float]] = {}
-    for report in read_metrics(folder / METRICS):
-        score = report.values.get(VALIDATION + task.score)
-        if score is not None:
-            scores.setdefault(report.step, []).append(score)
-    sign = 1 if task.quantities[task.score].better == "higher" else -1
-    return sorted(steps, key=lambda step: sign * float(np.mean(scores.get(step, -sign * np.inf))), reverse=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sequences import SERIES, draw_sequences, label_names, long_records, needs_series, read, write_records, write_ts
 
 from rnn_jax.data import DataError
-from rnn_jax.data.series import Sequences, load_sequences
+from rnn_jax.data.series import Sequences, load_series
 
 LABELS = ["walk", "run", "rest"]
 OPTIONS = {"sequence_column": "trial", "target": "activity"}
@@ -152,5 +152,5 @@ def test_a_damaged_line_of_the_test_file_is_named(tmp_path, damage):
     damage(lines)
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(DataError, match=rf"a_TEST\.ts, line {len(lines)}[:,] ") as caught:
-        load_sequences(tmp_path / "a_TRAIN.ts", notify=lambda _: None)
+        load_series(tmp_path / "a_TRAIN.ts", notify=lambda _: None)
     assert "\n" not in str(caught.value)

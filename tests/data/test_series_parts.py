@@ -1,21 +1,32 @@
 """Training, validation and test; scaling, missing values, windows and times."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sequences import draw_sequences, label_names, read, write_ts
+from sequences import draw_sequences, read, write_ts
 
-from rnn_jax.data import DataError
-from rnn_jax.data.series import Parts, fill_missing, fit_scaling, load_sequences, pad, refuse_missing, scale, unscale
+from rnn_jax.data import DataError, Dataset
+from rnn_jax.data.series import (
+    SeriesInfo,
+    fill_missing,
+    fit_scaling,
+    load_series,
+    pad,
+    refuse_missing,
+    scale,
+    unscale,
+)
 from rnn_jax.data.series.split import TooShort, cut_in_time, hold_out, window_starts
 from rnn_jax.data.series.times import extend_times, time_text
 
 LABELS = ["up", "up", "down"]
 
 
-def load(path, *args, **options) -> Parts:
-    return load_sequences(path, *args, notify=lambda _: None, **options)
+def load(path, *args, **options) -> Dataset:
+    return load_series(path, *args, notify=lambda _: None, **options)
 
 
 @pytest.fixture
@@ -24,28 +35,27 @@ def train_file(tmp_path):
 
 
 def test_the_test_file_beside_the_training_file_is_found(train_file, tmp_path):
-    test = write_ts(
-        tmp_path / "a_TEST.ts",
-        draw_sequences(1, N=6),
-        ["down", "up"] * 3,
-        "@equalLength false\n@classLabel true down up\n",
+    header = "@equalLength false\n@classLabel true down up\n"
+    test = write_ts(tmp_path / "a_TEST.ts", draw_sequences(1, N=6), ["down", "up"] * 3, header)
+    data = load(train_file)
+    assert [len(part.targets) for part in data[1:]] == [27, 3, 6]
+    assert data.info.source == f"{train_file}, tested on {test}"
+    assert data.info.summary == (
+        "30 training, 6 test sequences, 2 channels, 1 to 5 steps, 2 classes; 3 of the training sequences are for "
+        "validation"
     )
-    parts = load(train_file)
-    assert (len(parts.train.lengths), len(parts.validation.lengths), len(parts.test.lengths)) == (24, 6, 6)
-    assert str(test) in parts.split
-    assert label_names(parts.test) == ["down", "up"] * 3
+    assert [data.info.form.classes[i] for i in data.test.targets] == ["down", "up"] * 3
     other = write_ts(tmp_path / "other.ts", draw_sequences(1, N=3), LABELS)
-    assert len(load(train_file, other).test.lengths) == 3
+    assert len(load(train_file, other).test.targets) == 3
 
 
 def test_without_a_test_file_a_part_of_each_class_is_held_out(train_file):
-    parts = load(train_file, seed=3)
-    assert [sorted(label_names(part)).index("up") for part in parts[:3]] == [6, 2, 2]
-    assert "6 of 30 sequences, held out by class with seed 3" in parts.split
-    names = [name for part in parts[:3] for name in part.names]
-    assert sorted(names, key=int) == [str(i) for i in range(1, 31)]
+    data = load(train_file, seed=3)
+    assert [np.bincount(part.targets).tolist() for part in data[1:]] == [[14, 7], [2, 1], [4, 2]]
+    assert "a part held out by class, drawn with seed 3" in data.info.source
     again, other = load(train_file, seed=3), load(train_file, seed=4)
-    assert again.test.names == parts.test.names != other.test.names
+    np.testing.assert_array_equal(again.test.inputs, data.test.inputs)
+    assert not np.array_equal(other.test.lengths, data.test.lengths)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +85,22 @@ def test_too_few_sequences_are_refused(tmp_path):
         load(path)
 
 
+def test_targets_that_are_numbers_are_scaled_on_the_training_part(tmp_path):
+    path = tmp_path / "a.ts"
+    lines = [f"{i},{i + 1}:{100.0 + i}" for i in range(20)]
+    path.write_text("@targetLabel true\n@data\n" + "\n".join(lines) + "\n")
+    data = load(path)
+    np.testing.assert_allclose(data.train.targets.mean(), 0, atol=1e-6)
+    units = np.concatenate([unscale(data.info.goal, part.targets) for part in data[1:]])
+    np.testing.assert_allclose(sorted(units), 100 + np.arange(20), rtol=1e-6)
+
+
+def test_the_facts_about_the_data_are_written_and_read_as_json(train_file):
+    info = load(train_file).info
+    assert SeriesInfo.from_json(json.loads(json.dumps(info.to_json()))) == info
+    assert hash(info) == hash(load(train_file).info)
+
+
 @given(
     classes=st.lists(st.integers(0, 3), min_size=1, max_size=40),
     fraction=st.floats(0.05, 0.6),
@@ -92,12 +118,11 @@ def test_a_hold_out_keeps_every_class_and_loses_no_sequence(classes, fraction, s
 
 
 def test_scaling_is_fitted_on_the_training_part_alone(train_file):
-    parts = load(train_file)
-    scaled = scale(parts.scaling, parts.train.values)
-    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(scaled.std(0), 1, atol=1e-6)
-    np.testing.assert_array_equal(parts.scaling.mean, fit_scaling(parts.train.values).mean)
-    np.testing.assert_allclose(unscale(parts.scaling, scaled), parts.train.values, atol=1e-6)
+    data = load(train_file)
+    valid = np.arange(data.info.steps) < data.train.lengths[:, None]
+    np.testing.assert_allclose(data.train.inputs[valid].mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(data.train.inputs[valid].std(0), 1, atol=1e-6)
+    assert not data.train.inputs[~valid].any()
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e9])
@@ -117,15 +142,16 @@ def test_missing_values_are_refused_with_their_number_and_the_first(tmp_path):
         refuse_missing(read(path))
     with pytest.raises(DataError, match="missing"):
         load(path)
-    parts = load(path, missing="fill")
-    assert parts.train.form.channels == ("channel 1", "channel 2", "missing")
-    assert not any(np.isnan(part.values).any() for part in parts[:3])
+    data = load(path, missing="fill")
+    assert data.info.missing == "fill"
+    assert data.train.inputs.shape[-1] == 3
+    assert not any(np.isnan(part.inputs).any() for part in data[1:])
 
 
 def test_the_last_value_is_carried_forward_within_a_sequence(tmp_path):
     path = tmp_path / "a.ts"
     path.write_text("@equalLength false\n@classLabel true a b\n@data\n?,2,?,?,5:a\n?,1,?:b\n")
-    filled = fill_missing(read(path), np.array([9.0]))
+    filled = fill_missing(read(path), [9.0])
     np.testing.assert_array_equal(filled.values[:, 0], [9, 2, 2, 2, 5, 9, 1, 1])
     np.testing.assert_array_equal(filled.values[:, 1], [1, 0, 1, 1, 0, 1, 0, 1])
 
@@ -171,3 +197,58 @@ def test_times_go_on_at_their_distance(times, expected):
 
 def test_numbers_are_times_as_well():
     np.testing.assert_array_equal(extend_times(np.array([1.0, 3.0, 5.0]), 2), [7, 9])
+
+
+SALES = "Date,Sales,Price\n" + "".join(
+    f"{1950 + m // 12}-{m % 12 + 1:02},{100 + 3 * m + 10 * (m % 12)},{m % 7}\n" for m in range(120)
+)
+
+
+def test_a_table_in_time_is_cut_into_windows_without_a_look_into_the_future(tmp_path):
+    path = tmp_path / "sales.csv"
+    path.write_text(SALES)
+    data = load(path, target="Price", horizon=6)
+    info = data.info
+    assert (info.season, info.steps, info.horizon, info.form.channels) == (12, 24, 6, ("Price", "Sales"))
+    assert info.summary.startswith("83 training, 17 validation and 20 test steps of Price from 1950-01 to 1959-12")
+    months = np.arange(120)
+    for part, first, end in ((data.train, 0, 83), (data.validation, 83, 100), (data.test, 100, 120)):
+        starts = window_starts(first, end, 24, 6)
+        assert len(part.inputs) == len(starts)
+        known = unscale(info.scaling, part.inputs)[..., 0]
+        np.testing.assert_allclose(known, [months[w : w + 24] % 7 for w in starts], atol=1e-5)
+        targets = unscale(info.goal, part.targets)
+        np.testing.assert_allclose(targets, [months[w + 24 : w + 30] % 7 for w in starts], atol=1e-5)
+    path.write_text(SALES.replace("1959-12,", "1959-12,9"))
+    assert load(path, target="Price", horizon=6).info.scaling == info.scaling
+    np.testing.assert_allclose(info.naive_error, np.abs(months[12:83] % 7 - months[:71] % 7).mean())
+
+
+def test_a_series_of_its_own_may_be_the_test(tmp_path):
+    path, test = tmp_path / "sales.csv", tmp_path / "later.csv"
+    path.write_text(SALES)
+    test.write_text(SALES.replace(",1\n", ",2\n"))
+    data = load(path, test, target="Price", horizon=6)
+    assert len(data.test.inputs) == 120 - 24 - 6 + 1
+    assert data.info.source == f"{path}, tested on {test}"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 40}, "120 steps are too few for window 1 and horizon 40, at least 161 are needed"),
+        ({"window": 6}, "a window of 6 steps is shorter than a season of 12: widen it"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(tmp_path, options, message):
+    path = tmp_path / "sales.csv"
+    path.write_text(SALES)
+    with pytest.raises(DataError, match=message):
+        load(path, target="Price", **{"season": 12 if "window" in options else 1} | options)
+
+
+def test_a_horizon_is_for_forecasts_only(train_file):
+    with pytest.raises(
+        DataError, match=r'a_TRAIN\.ts is data to classify: horizon is for task="forecast", leave it out'
+    ):
+        load(train_file, horizon=3)

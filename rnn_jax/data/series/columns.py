@@ -70,7 +70,7 @@ def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> C
     present = cells.drop_null().to_pylist()
     times = parse_times(present)
     if times is not None:
-        values = np.full(len(cells), np.datetime64("NaT"), times.dtype)
+        values = np.full(len(cells), "NaT", times.dtype)
         values[cells.is_valid().to_numpy()] = times
         return Column(name, "time", values, cells, named)
     if 2 * sum(map(is_number, present)) > len(present):

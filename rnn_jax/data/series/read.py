@@ -1,11 +1,8 @@
-"""From a file or a folder to sequences, and to the three parts of a data set."""
+"""From a file or a folder to sequences."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.archives import read_arff, read_ts, read_tsv
@@ -13,16 +10,14 @@ from rnn_jax.data.series.arrays import read_npz
 from rnn_jax.data.series.files import Notify, cannot_read, read_lines
 from rnn_jax.data.series.folders import read_folder
 from rnn_jax.data.series.roles import sequences_of_table
-from rnn_jax.data.series.scaling import Scaling, fill_missing, fit_scaling, refuse_missing
-from rnn_jax.data.series.sequences import TASKS, Form, Sequences, check_padded_size, is_number, select
-from rnn_jax.data.series.split import hold_out
+from rnn_jax.data.series.sequences import TASKS, Form, Sequences, check_padded_size, is_number
 from rnn_jax.data.series.tables import SUFFIXES, read_table
 
 ARCHIVES: dict[str, Callable[..., Sequences]] = {".ts": read_ts, ".arff": read_arff, ".npz": read_npz}
-HELD_OUT = 0.2  # of the sequences for testing, and of those that remain for validation
 
 
-def _print_to_stderr(message: str) -> None:
+def print_to_stderr(message: str) -> None:
+    """Tells the user something, and keeps it out of the output."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -33,7 +28,7 @@ def read_sequences(
     target: str | None = None,
     sequence_column: str | None = None,
     like: Form | None = None,
-    notify: Notify = _print_to_stderr,
+    notify: Notify = print_to_stderr,
 ) -> Sequences:
     """Reads sequences from a file or a folder.
 
@@ -99,106 +94,3 @@ def _has_header(path: Path) -> bool:
     lines = (line for line in read_lines(path, lambda _: None) if line.strip() and not line.startswith("#"))
     fields = next(lines, "").split("\t")
     return not any(is_number(field) for field in fields)
-
-
-class Parts(NamedTuple):
-    """The three parts of a data set of sequences with targets.
-
-    Attributes:
-        train: The sequences to learn from.
-        validation: Sequences held out of the training data, to choose settings and checkpoints with.
-        test: The sequences of a file of its own, or held out as well.
-        scaling: Of the channels, fitted on `train`.
-        initial: float64 [D], what stands for values that are missing at the beginning: the means of `train`.
-        split: Says in words where the test sequences come from.
-    """
-
-    train: Sequences
-    validation: Sequences
-    test: Sequences
-    scaling: Scaling
-    initial: np.ndarray
-    split: str
-
-
-def load_sequences(
-    path: str | Path,
-    test: str | Path | None = None,
-    *,
-    missing: str = "error",
-    seed: int = 0,
-    notify: Notify = _print_to_stderr,
-    task: str | None = None,
-    target: str | None = None,
-    sequence_column: str | None = None,
-) -> Parts:
-    """Reads sequences with targets, and divides them.
-
-    Args:
-        path: As for `read_sequences`.
-        test: The same for the test sequences. None takes the file beside `path` whose name has TEST in place of
-            TRAIN; if there is none, a fifth is held out of each class.
-        missing: "error" refuses missing values; "fill" carries the last value forward, and adds a channel.
-        seed: Of what is held out.
-        notify: As for `read_sequences`.
-        task: As for `read_sequences`.
-        target: As for `read_sequences`.
-        sequence_column: As for `read_sequences`.
-
-    Raises:
-        DataError: Also if there is but one class, too few sequences, or the test does not match.
-    """
-    train = read_sequences(path, task=task, target=target, sequence_column=sequence_column, notify=notify)
-    test = test or find_test(Path(path))
-    if test is not None:
-        tested = read_sequences(test, like=train.form, notify=notify)
-        if tested.targets is None:
-            raise DataError(f"{test} holds no targets to test with: add a label to each sequence")
-        split = f"test sequences from {test}"
-    check_targets(train)
-    if test is None:
-        train, tested = _divide(train, seed)
-        held, count = len(tested.lengths), len(tested.lengths) + len(train.lengths)
-        split = f"test: {held} of {count} sequences, held out by class with seed {seed}"
-    train, validation = _divide(train, seed)
-    return prepare(train, validation, tested, missing, split)
-
-
-def _divide(sequences: Sequences, seed: int) -> tuple[Sequences, Sequences]:
-    """Holds a part of the sequences out, of each class where each sequence has one."""
-    by_class = sequences.form.task == "classify" and not sequences.form.per_step
-    kept, held = hold_out(sequences.targets if by_class else None, len(sequences.lengths), HELD_OUT, seed)
-    if not len(held):
-        raise DataError(f"{sequences.source}: {len(kept)} sequences are too few to hold some out for a test")
-    return select(sequences, kept), select(sequences, held)
-
-
-def prepare(train: Sequences, validation: Sequences, test: Sequences, missing: str, split: str) -> Parts:
-    """Deals with missing values, and fits the scaling on the training part."""
-    parts = (train, validation, test)
-    initial = fit_scaling(train.values).mean
-    if missing == "fill":
-        parts = [fill_missing(part, initial) for part in parts]
-    else:
-        for part in parts:
-            refuse_missing(part)
-    return Parts(*parts, scaling=fit_scaling(parts[0].values), initial=initial, split=split)
-
-
-def find_test(path: Path) -> Path | None:
-    """Finds the test file beside a training file: `X_TRAIN.ts` -> `X_TEST.ts`, in the case of the letters."""
-    for train, test in (("TRAIN", "TEST"), ("Train", "Test"), ("train", "test")):
-        beside = path.with_name(f"{path.stem.removesuffix(train)}{test}{path.suffix}")
-        if path.stem.endswith(train) and beside.exists():
-            return beside
-    return None
-
-
-def check_targets(sequences: Sequences) -> None:
-    """Raises `DataError` if there are no targets, or all are of one class."""
-    source, form, targets = sequences.source, sequences.form, sequences.targets
-    if targets is None:
-        raise DataError(f"{source} holds no targets to {form.task}: add a label to each sequence")
-    if form.task == "classify" and targets.min() == targets.max():
-        name = form.classes[targets[0]]
-        raise DataError(f"{source}: all sequences are of one class, {name!r}: there is nothing to tell apart")

@@ -1,5 +1,6 @@
 """Scaling of channels, and what takes the place of missing values. Both are fitted on the training part alone."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,12 @@ class Scaling(NamedTuple):
     """How channels are standardised.
 
     Attributes:
-        mean: float64 [D].
-        deviation: float64 [D], the standard deviation; 0 for a channel that is constant.
+        mean: D floats.
+        deviation: D floats, the standard deviations; 0 for a channel that is constant.
     """
 
-    mean: np.ndarray
-    deviation: np.ndarray
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
 
 
 def fit_scaling(values: np.ndarray) -> Scaling:
@@ -29,18 +30,18 @@ def fit_scaling(values: np.ndarray) -> Scaling:
     mean = np.where(observed, values, 0).sum(0) / counts
     deviation = np.sqrt(np.where(observed, (values - mean) ** 2, 0).sum(0) / counts)
     constant = deviation <= 1e-12 * np.abs(mean)  # the rounding of a sum of equal numbers
-    return Scaling(mean, np.where(constant, 0.0, deviation))
+    return Scaling(tuple(mean.tolist()), tuple(np.where(constant, 0.0, deviation).tolist()))
 
 
 def scale(scaling: Scaling, values: np.ndarray) -> np.ndarray:
     """Standardises channels: [..., D] -> float32 [..., D]. One that was constant in training becomes zero."""
-    varies = scaling.deviation > 0
-    return np.where(varies, (values - scaling.mean) / np.where(varies, scaling.deviation, 1), 0).astype(np.float32)
+    mean, deviation = np.array(scaling.mean), np.array(scaling.deviation)
+    return np.where(deviation > 0, (values - mean) / np.where(deviation > 0, deviation, 1), 0).astype(np.float32)
 
 
 def unscale(scaling: Scaling, values: np.ndarray) -> np.ndarray:
     """Undoes `scale`: [..., D] -> float64 [..., D]."""
-    return values.astype(np.float64) * scaling.deviation + scaling.mean
+    return values.astype(np.float64) * np.array(scaling.deviation) + np.array(scaling.mean)
 
 
 def refuse_missing(sequences: Sequences) -> None:
@@ -59,12 +60,12 @@ def refuse_missing(sequences: Sequences) -> None:
     )
 
 
-def fill_missing(sequences: Sequences, initial: np.ndarray) -> Sequences:
+def fill_missing(sequences: Sequences, initial: Sequence[float]) -> Sequences:
     """Carries the last value forward, and adds a channel that is 1 where a value was missing, else 0.
 
     Args:
         sequences: Those with missing values.
-        initial: [D], what stands before the first value of a sequence.
+        initial: D numbers, what stands before the first value of a sequence.
 
     Returns:
         Sequences with D + 1 channels and no missing values.
@@ -74,7 +75,7 @@ def fill_missing(sequences: Sequences, initial: np.ndarray) -> Sequences:
     begins = np.zeros(len(values), bool)
     begins[starts] = True
     steps = np.arange(len(values))[:, None]
-    filled = np.where(missing & begins[:, None], initial, values)
+    filled = np.where(missing & begins[:, None], np.array(initial), values)
     source = np.maximum.accumulate(np.where(missing & ~begins[:, None], 0, steps), axis=0)
     filled = np.take_along_axis(filled, source, axis=0)
     flag = missing.any(1, keepdims=True).astype(values.dtype)

@@ -95,9 +95,12 @@ def select(sequences: Sequences, indices: np.ndarray) -> Sequences:
     )
 
 
-def pad(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Puts each sequence into a row of its own: [S, ...] -> [N, T, ...], zero after its end."""
-    padded = np.zeros((len(lengths), lengths.max(), *steps.shape[1:]), steps.dtype)
+def pad(steps: np.ndarray, lengths: np.ndarray, num_steps: int = 0) -> np.ndarray:
+    """Puts each sequence into a row of its own: [S, ...] -> [N, T, ...], zero after its end.
+
+    T is `num_steps`, or the longest of the lengths if that is more.
+    """
+    padded = np.zeros((len(lengths), max(num_steps, *lengths), *steps.shape[1:]), steps.dtype)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = steps
     return padded
 

@@ -30,30 +30,31 @@ class TooShort(ValueError):
     """The sequences are too short for the windows that are asked for."""
 
 
-def cut_in_time(length: int, window: int, horizon: int) -> tuple[int, int]:
+def cut_in_time(length: int, window: int, horizon: int, has_test: bool = True) -> tuple[int, int]:
     """Divides the steps of a series into training, validation and test, in this order.
 
-    The test is the last sixth, at least two horizons; validation takes as much before it, if half of the steps
-    remain for training.
+    The test is the last sixth, at least two horizons. Validation takes as much before it, but no more than a quarter
+    of what training could use, and at least one horizon.
 
     Args:
         length: T, steps.
         window: The steps that are read before a forecast.
         horizon: The steps that are forecast.
+        has_test: False if the test is a series of its own, and all steps are for training and validation.
 
     Returns:
         (the first step of validation, the first step of the test).
 
     Raises:
-        TooShort: If fewer than one training window remains.
+        TooShort: If no training window remains.
     """
     held_out = max(2 * horizon, length // 6)
-    test = length - held_out
+    test = length - held_out if has_test else length
     validation = test - min(held_out, max(horizon, (test - window - horizon) // 4))
     if validation < window + horizon:
+        needed = window + (4 if has_test else 2) * horizon
         raise TooShort(
-            f"{length} steps are too few for window {window} and horizon {horizon}: at least "
-            f"{window + 4 * horizon} are needed"
+            f"{length} steps are too few for window {window} and horizon {horizon}, at least {needed} are needed"
         )
     return validation, test
 

@@ -108,6 +108,25 @@ def extend_times(times: np.ndarray, count: int) -> np.ndarray:
     return future.astype(times.dtype)
 
 
+def season_of_times(times: np.ndarray) -> int:
+    """Guesses the season of times [S]: 12 for months, 4 for quarters, 7 for days, a day of what is shorter; else 1.
+
+    >>> season_of_times(np.arange("2020-01", "2021-01", dtype="datetime64[M]"))
+    12
+    >>> season_of_times(np.arange("2020-01-01T00", "2020-01-03T00", dtype="datetime64[h]"))
+    24
+    """
+    times, step = step_of_times(times)
+    if not isinstance(step, np.timedelta64):
+        return 1
+    if np.datetime_data(times.dtype)[0] == "M":
+        return {1: 12, 3: 4}.get(int(step.astype(int)), 1)
+    day, seconds = 86_400, step.astype("m8[s]").astype(int)
+    if seconds == day:
+        return 7
+    return int(day // seconds) if 300 <= seconds < day and day % seconds == 0 else 1
+
+
 def time_text(time: np.datetime64 | float) -> str:
     """Writes a time as briefly as it can be read.
 
