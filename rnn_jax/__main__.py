@@ -6,21 +6,26 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import numpy as np
+
 from rnn_jax.app.devices import check_devices, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
-from rnn_jax.app.export import PLATFORMS, export_model
+from rnn_jax.app.export import PLATFORMS, describe_export, export_model, export_series
 from rnn_jax.app.files import write_bytes
 from rnn_jax.app.flags import Parser, path
 from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.program import begin, leave
-from rnn_jax.app.reporting import data_label
+from rnn_jax.app.reporting import data_label, unbeaten
 from rnn_jax.app.runtime import quiet_libraries
+from rnn_jax.app.series import load_own, predict_file
 from rnn_jax.app.streams import STDOUT, tell
 from rnn_jax.data import load_dataset
+from rnn_jax.data.series import SeriesInfo
 from rnn_jax.tasks.images import read_images
+from rnn_jax.tasks.task import predict_examples
 
 PROGRAM = "rnn_jax"
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
@@ -55,7 +60,10 @@ def start() -> NoReturn:
 
 
 def evaluate(model: Model, arguments: argparse.Namespace) -> None:
-    """Prints the accuracy and the loss on a split of the data that the model was trained on."""
+    """Prints the figures and the loss on a split of the data that the model was trained on."""
+    if isinstance(model.data, SeriesInfo):
+        _evaluate_series(model, arguments)
+        return
     with unwinding(PROGRAM):
         data = load_dataset(model.data.name, arguments.data_dir or model.config.data_dir)
     remedy = "name those by --data-dir, or evaluate on these by --accept-data"
@@ -68,9 +76,29 @@ def evaluate(model: Model, arguments: argparse.Namespace) -> None:
     )
 
 
+def _evaluate_series(model: Model, arguments: argparse.Namespace) -> None:
+    """Prints all figures on a split, beside those of the baselines."""
+    data = load_own(model.config, quiet=True)
+    split, label = getattr(data, arguments.split), data_label(data.info.name)
+    predictions = predict_examples(model.task, model.params, split.inputs, split.lengths)
+    figures = model.task.measure(split, np.asarray(predictions))
+    baselines = {what: model.task.measure(split, guess) for what, guess in model.task.baselines(split).items()}
+    for what, values in baselines.items():
+        print(f"Baseline, {what}: {', '.join(f'{name} {value:.4f}' for name, value in values.items())}{label}")
+    for name, value in figures.items():
+        print(f"{SPLITS[arguments.split]} {name}: {value:.4f}{label}")
+    if better := unbeaten([figures], baselines):
+        print(f"The model does not beat its baseline: {better}{label}")
+
+
 def predict(model: Model, arguments: argparse.Namespace) -> None:
-    """Prints a table: each image's name, the predicted class and the probability of every class."""
-    read = [read_images(file, model.data, invert=arguments.invert, notify=_notify) for file in arguments.images]
+    """Prints a table: each image's name, the predicted class and the probability of every class; see `predict_file`."""
+    if isinstance(model.data, SeriesInfo):
+        for i, file in enumerate(arguments.files):
+            rows = list(predict_file(model.task, model.params, model.data, file))
+            csv.writer(sys.stdout, lineterminator="\n").writerows(rows[min(i, 1) :])
+        return
+    read = [read_images(file, model.data, invert=arguments.invert, notify=_notify) for file in arguments.files]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "predicted", *range(model.data.num_classes)])
     for names, images in read:
@@ -79,7 +107,12 @@ def predict(model: Model, arguments: argparse.Namespace) -> None:
 
 
 def export(model: Model, arguments: argparse.Namespace) -> None:
-    """Writes the classifier as StableHLO."""
+    """Writes the model as StableHLO."""
+    if isinstance(model.data, SeriesInfo):
+        file = arguments.output or arguments.run / "model.stablehlo"
+        file.write_bytes(export_series(model))
+        print(describe_export(model, file))
+        return
     file = arguments.output or arguments.run / "classifier.stablehlo"
     write_bytes(file, export_model(model))
     rows, columns = model.data.image_shape
@@ -97,12 +130,10 @@ def _parser() -> Parser:
         command = commands.add_parser(function.__name__, help=help, description=help[0].upper() + help[1:] + ".")
         command.set_defaults(command=function)
         command.add_argument("run", type=path, metavar="RUN", help="the run's folder")
-        choices, default = ("newest", "best"), "newest"
         command.add_argument(
             "--checkpoint",
-            choices=choices,
-            default=default,
-            help=f"the newest, or the one with the best validation accuracy (default: {default})",
+            choices=("newest", "best"),
+            help="the newest, or the one with the best validation score; default: the one that the run has tested",
         )
         command.add_argument("--seed", type=int, metavar="N", help="of a run with several seeds; default: its first")
         return command
@@ -112,7 +143,13 @@ def _parser() -> Parser:
     command.add_argument("--data-dir", type=path, metavar="DIR", help="as of train.py; default: where the run had it")
     command.add_argument("--accept-data", action="store_true", help="of other data than the run was trained on, too")
     command = add_command(predict, "a CSV table of the predicted class and of all probabilities, for each image")
-    command.add_argument("images", nargs="+", type=path, metavar="FILE", help="a picture, or a .npy array of many")
+    command.add_argument(
+        "files",
+        nargs="+",
+        type=path,
+        metavar="FILE",
+        help="a picture, or a .npy array of many; own data: a file of them",
+    )
     command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
     command = add_command(export, "the classifier as StableHLO, which needs nothing but JAX to run")
     command.add_argument(

@@ -1,13 +1,15 @@
 """From a recurrent encoder to logits: a readout of its outputs, and one dense layer."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.base import Array, Layer, Params, check_choice, check_size
 from rnn_jax.layers import as_layer
+
+Readout: TypeAlias = Literal["final", "last_step", "mean", "every_step"]
 
 
 class ClassifierParams(NamedTuple):
@@ -30,7 +32,8 @@ class Classifier:
       num_classes: C.
       readout: the choice of y. "final" takes each direction's output after it has read the whole sequence. "last_step"
         takes the outputs at the last time step, where the backward half of a bidirectional encoder has read one step
-        only, as TensorFlow programs that read `outputs[-1]` do.
+        only, as TensorFlow programs that read `outputs[-1]` do. "mean" takes the mean of the outputs at the valid
+        steps. "every_step" takes the outputs at every step, and classifies each of them.
       head: how w and b are drawn: "glorot" draws w glorot-uniform and sets b to zero; "normal" draws both from the
         standard normal distribution.
 
@@ -41,13 +44,13 @@ class Classifier:
     encoder: Layer
     num_classes: int
     _: dataclasses.KW_ONLY
-    readout: Literal["final", "last_step"] = "final"
+    readout: Readout = "final"
     head: Literal["glorot", "normal"] = "glorot"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder", as_layer(self.encoder))
         check_size("num_classes", self.num_classes)
-        check_choice("readout", self.readout, ("final", "last_step"))
+        check_choice("readout", self.readout, get_args(Readout))
         check_choice("head", self.head, ("glorot", "normal"))
 
     def init(self, key: Array, input_size: int) -> ClassifierParams:
@@ -63,7 +66,7 @@ class Classifier:
     def apply(
         self, params: ClassifierParams, xs: Array, *, lengths: Array | None = None, key: Array | None = None
     ) -> Array:
-        """Classifies sequences: xs [T, B, D] -> logits [B, C]. `key` drives dropout; None for none.
+        """Classifies sequences: xs [T, B, D] -> logits [B, C], or [T, B, C] at every step. `key` drives dropout.
 
         Raises:
           ValueError: for `lengths` with the readout "last_step", where shorter sequences have no output.
@@ -71,5 +74,14 @@ class Classifier:
         if lengths is not None and self.readout == "last_step":
             raise ValueError('the readout "last_step" cannot read sequences of unequal lengths: use "final"')
         _, ys = self.encoder.apply(params.encoder, xs, lengths=lengths, key=key)
-        y = ys[-1] if self.readout == "last_step" else self.encoder.final_output(ys, lengths)
+        match self.readout:
+            case "last_step":
+                y = ys[-1]
+            case "mean":  # outputs after the end of a sequence are zero
+                count = jnp.asarray(len(ys) if lengths is None else jnp.maximum(lengths, 1)[..., None], ys.dtype)
+                y = jnp.sum(ys, axis=0) / count
+            case "every_step":
+                y = ys
+            case _:
+                y = self.encoder.final_output(ys, lengths)
         return y @ params.w + params.b

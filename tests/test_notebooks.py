@@ -22,7 +22,7 @@ def kinds_of_outputs(cell):
 
 
 def test_there_are_notebooks():
-    assert NAMES == ["composing_cells", "flax_models", "quickstart", "recurrent_networks"]
+    assert NAMES == ["composing_cells", "flax_models", "own_data", "quickstart", "recurrent_networks"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)

@@ -187,6 +187,11 @@ def score(checkpoint: Path) -> float:
         return -math.inf
 
 
+def best_first(folder: Path) -> list[int]:
+    """Returns the steps of the complete checkpoints in a folder, that of the highest score first."""
+    return sorted(steps_in(folder), key=lambda step: (score(folder / str(step)), step), reverse=True)
+
+
 def restore(checkpoint: Path, template: Any) -> Any:
     """Verifies and reads one checkpoint.
 

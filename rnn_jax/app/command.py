@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rnn_jax.app.config import Config, read_config
@@ -16,8 +18,10 @@ from rnn_jax.app.listeners import check_tensorboard
 from rnn_jax.app.model import initial_params
 from rnn_jax.app.processes import check_same, first_process_first, is_first, joined
 from rnn_jax.app.program import begin, leave
+from rnn_jax.app.recipes import SERIES_FLAGS
 from rnn_jax.app.run import train
 from rnn_jax.app.runtime import is_held, quiet_libraries
+from rnn_jax.app.series import load_own
 from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import Dataset, load_dataset
@@ -73,15 +77,14 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
     if is_first() and config.output_dir is not None:
         check_owner(config.output_dir, resume=config.resume)
     with first_process_first(), unwinding(PROGRAM):
-        data = load_dataset(config.dataset, config.data_dir)
+        data = load_dataset(config.dataset, config.data_dir) if config.data is None else load_own(config)
     examples = len(data.train.targets)
-    if config.batch_size > examples:
-        raise ValueError(f"--batch-size {config.batch_size} is larger than the training set, {examples} images")
+    config = dataclasses.replace(config, batch_size=config.batch_size_for(examples))
     placement = choose_placement(config, num_bytes(data.train))
     if config.tensorboard:
         check_tensorboard()
-    # A resumed run asks for the data that --dataset auto has found by name.
-    config = dataclasses.replace(config, dataset=data.info.name)
+    if config.data is None:  # A resumed run asks for the data that --dataset auto has found by name.
+        config = dataclasses.replace(config, dataset=data.info.name)
     fingerprint = digest(data)
     check_same(config.decisions(), config.resume, len(placement.devices), placement.data_on, fingerprint)
     if not is_first():
@@ -106,7 +109,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     Raises:
       SystemExit: with status 2 after one line on stderr for a mistake; with status 0 after `--help`.
     """
-    parser = Parser(description="Trains a recurrent network to classify images of handwritten digits, read row by row.")
+    parser = Parser(description="Trains a recurrent network on images of handwritten digits, or on your own --data.")
     parser.add_argument("--config", type=path, metavar="FILE", help=f"a run's {CONFIG}: the same run again")
     parser.add_fields(dataclasses.fields(Config))
     given = vars(parser.parse_args(argv))
@@ -116,7 +119,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             given = {**read_config(file), **given}
         if given.get("resume"):
             given = _resumed(given)
-        return Config(**given)
+        return Config(**(SERIES_FLAGS if given.get("data") else {}) | given)
     except ValueError as error:
         parser.error(str(error))
 
@@ -132,6 +135,7 @@ def _resumed(given: dict[str, Any]) -> dict[str, Any]:
         told, saved_value = given.get(field.name), getattr(run, field.name)
         anything = told is None or (field.name, told) == ("dataset", "auto")
         longer = field.name == "steps" and told is not None and (saved_value is None or told > saved_value)
+        told = Path(os.path.abspath(told)) if field.name in ("data", "test") and told else told
         if rule(field).decides and not anything and not longer and told != saved_value:
             raise ValueError(
                 f"{flag(field.name)} is {told}, but the run in {folder} has {saved_value}: leave it out to resume that "

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rnn_jax.app.flags import check_fields, kind, nearest, option, path, rule
+from rnn_jax.app.flags import check_fields, flag, kind, nearest, option, path, rule
 from rnn_jax.app.folder import RUNS
-from rnn_jax.app.recipes import RECIPES, Recipe
+from rnn_jax.app.recipes import RECIPES, SERIES, SERIES_FLAGS, Recipe
 from rnn_jax.base import check_rate, check_size
 from rnn_jax.cells import CELLS
 from rnn_jax.data.named import NAMES as DATASET_NAMES
+from rnn_jax.data.series.sequences import TASKS
 
 MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
 
@@ -48,7 +49,7 @@ class Config:
     """
 
     cell: str = option("lstm", "the recurrent cell", tuple(CELLS))
-    bidirectional: bool = option(False, "read each image from both ends")
+    bidirectional: bool = option(False, "read each sequence from both ends", negatable=True)
     layers: int = option(1, "recurrent layers on top of each other", check=check_size)
     hidden_size: int = option(128, "units of each cell, in each direction", check=_check_hidden_size)
     dataset: str = option(
@@ -62,6 +63,39 @@ class Config:
         "folder with the four IDX archives, or where tensorflow-datasets keeps its data; default: $TFDS_DATA_DIR, "
         "else ~/tensorflow_datasets",
         decides=False,
+    )
+    data: Path | None = option(
+        None,
+        "your own sequences, in place of --dataset: a .ts, .arff or .tsv file of the UCR and UEA archives, a table "
+        "(.csv, .parquet, .jsonl), a .npz file, or a folder with a table for each sequence and a subfolder for each "
+        "class; docs/own-data.md explains this and the following flags",
+        metavar="FILE",
+    )
+    test: Path | None = option(
+        None,
+        "test data like --data; default: the file beside it with TEST in place of TRAIN in its name, else a part of "
+        "--data",
+        metavar="FILE",
+    )
+    task: str | None = option(None, "what to learn from --data; default: found from the data", TASKS)
+    target: str | None = option(None, "the column of a table to predict")
+    sequence_column: str | None = option(
+        None, "the column of a table that tells sequences apart, if each row is a step of one"
+    )
+    horizon: int | None = option(None, "steps to forecast; default: one season", check=check_size)
+    window: int | None = option(
+        None,
+        "steps that a forecast is made from; default: two seasons, or two horizons if they are longer",
+        check=check_size,
+    )
+    season: int | None = option(
+        None,
+        "steps after which a series resembles itself, 1 for none; default: found from the times: a year of months, a "
+        "week of days, a day of hours",
+        check=check_size,
+    )
+    missing: str = option(
+        "error", "missing values are refused, or the last value before them takes their place", ("error", "fill")
     )
     recipe: str = option(
         "default",
@@ -163,6 +197,11 @@ class Config:
             raise ValueError("--coordinator, --process-count and --process-id go together: give all three, or none")
         if self.process_id is not None and not 0 <= self.process_id < (self.process_count or 0):
             raise ValueError(f"--process-id must be from 0 to {(self.process_count or 0) - 1}, not {self.process_id}")
+        for name in ("test", "task", "target", "sequence_column", "horizon", "window", "season"):
+            if self.data is None and getattr(self, name) is not None:
+                raise ValueError(f"{flag(name)} is about your own data: name it with --data FILE")
+        if self.data is not None and (self.dataset, self.recipe) != ("auto", "default"):
+            raise ValueError("--data stands for itself: leave --dataset and --recipe out")
         if self.seed + self.seeds > 2**32:
             raise ValueError(f"--seed plus --seeds must be at most {2**32}")
         if self.training_recipe().steps * self.batch_size >= 2**31:
@@ -174,7 +213,7 @@ class Config:
         Args:
           num_examples: the size of the training set, which may limit the steps; None for no such limit.
         """
-        recipe = RECIPES[self.recipe]
+        recipe = RECIPES[self.recipe] if self.data is None else SERIES
         if num_examples is not None and recipe.max_epochs is not None:
             most = max(1, recipe.max_epochs * num_examples // self.batch_size)
             recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))
@@ -183,6 +222,19 @@ class Config:
             recipe = dataclasses.replace(recipe, learning_rate=own_rate)
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if rule(field).overrides}
         return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+    def batch_size_for(self, num_examples: int) -> int:
+        """Returns the batch size for a training set: `batch_size`, or less for a few sequences of one's own.
+
+        Raises:
+          ValueError: if the batch would be larger than the training set.
+        """
+        if self.batch_size <= num_examples:
+            return self.batch_size
+        if self.data is not None and self.batch_size == SERIES_FLAGS["batch_size"]:
+            return max(1, num_examples - num_examples % 2)  # An even number can be shared by two devices.
+        noun = "images" if self.data is None else "sequences"
+        raise ValueError(f"--batch-size {self.batch_size} is larger than the training set, {num_examples} {noun}")
 
     def to_json(self) -> str:
         """Writes the configuration as `read_config` reads it, without the values that are not saved."""

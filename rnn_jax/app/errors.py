@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
+from rnn_jax.app.flags import in_flags
 from rnn_jax.app.interruption import Interruption
 from rnn_jax.app.streams import discard_output, tell
 from rnn_jax.data import DataError
@@ -51,7 +52,7 @@ def mistakes() -> Iterator[None]:
     try:
         yield
     except (DataError, ValueError) as error:
-        raise Mistake(str(error)) from error
+        raise Mistake(in_flags(str(error)) if isinstance(error, DataError) else str(error)) from error
 
 
 def run_command(program: str, command: Callable[[], None]) -> int:

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ class Rule(NamedTuple):
       decides: True if the value can change the trained parameters; False for placement, paths and logging.
       saved: True if the value is written into a run's configuration.
       overrides: True if the value, when given, takes the place of the recipe's.
+      metavar: the placeholder of the value in help texts; None for that of its type.
+      negatable: True if there is a flag `--no-...`, too.
     """
 
     help: str
@@ -30,6 +33,8 @@ class Rule(NamedTuple):
     decides: bool = True
     saved: bool = True
     overrides: bool = False
+    metavar: str | None = None
+    negatable: bool = False
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None, **rules: Any) -> Any:
@@ -53,7 +58,7 @@ def check_fields(config: Any) -> None:
     """Checks each field of a configuration by its rules; raises `ValueError` in one line."""
     for field in dataclasses.fields(config):
         value, (_, choices, check, *_rest) = getattr(config, field.name), rule(field)
-        if choices and value not in choices:
+        if choices and value is not None and value not in choices:
             raise ValueError(f"{flag(field.name)} must be one of {', '.join(choices)}, not {value!r}")
         if check is not None and value is not None:
             check(flag(field.name), value)
@@ -66,6 +71,15 @@ def flag(name: str) -> str:
     '--hidden-size'
     """
     return "--" + name.replace("_", "-")
+
+
+def in_flags(message: str) -> str:
+    """Writes the arguments of Python in a message as flags.
+
+    >>> in_flags('name the column: target=NAME, or missing="fill"')
+    'name the column: --target NAME, or --missing fill'
+    """
+    return re.sub(r'\b([a-z_]+)=("?)(\w+)\2', lambda match: f"{flag(match[1])} {match[3]}", message)
 
 
 def kind(field: dataclasses.Field) -> type:
@@ -99,7 +113,8 @@ class Parser(argparse.ArgumentParser):
         for field in fields:
             help, choices = rule(field).help, rule(field).choices
             if kind(field) is bool:
-                self.add_argument(flag(field.name), action="store_true", default=argparse.SUPPRESS, help=help)
+                action = argparse.BooleanOptionalAction if rule(field).negatable else "store_true"
+                self.add_argument(flag(field.name), action=action, default=argparse.SUPPRESS, help=help)
                 continue
             default = "" if field.default is None else f" (default: {field.default})"
             self.add_argument(
@@ -107,7 +122,7 @@ class Parser(argparse.ArgumentParser):
                 type=(absolute_path if rule(field).saved else path) if kind(field) is Path else kind(field),
                 default=argparse.SUPPRESS,
                 help=help + default,
-                metavar="{" + ",".join(choices) + "}" if choices else METAVARS[kind(field)],
+                metavar="{" + ",".join(choices) + "}" if choices else rule(field).metavar or METAVARS[kind(field)],
             )
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore

@@ -3,7 +3,7 @@
 | in the folder | contents |
 |---|---|
 | config.json | the configuration; `train.py --config` runs it again |
-| data.json | the facts about the data that the model depends on: name, image size, classes; and a digest of the data |
+| data.json | facts about the data that the model depends on: name, form, classes, scaling; a digest of the data |
 | metrics.csv | a row for every 50 steps and each seed, see `rnn_jax.app.metrics` |
 | checkpoints/ | the newest and the best states, see `rnn_jax.app.checkpoint` |
 | training_curve.png and others | pictures, see `rnn_jax.tasks.plots` |
@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from rnn_jax.app.files import unfinished, write_text
 from rnn_jax.data import DataInfo
+from rnn_jax.data.series import SeriesInfo
 
 try:
     import fcntl
@@ -64,7 +65,7 @@ class RunFolder:
         self,
         path: Path,
         config: str,
-        info: DataInfo,
+        info: DataInfo | SeriesInfo,
         digest: str = "",
         *,
         resume: bool = False,
@@ -81,7 +82,7 @@ class RunFolder:
             try:
                 self._take_lock(warn)
                 check_owner(path, resume=resume)  # Another process may have begun a run meanwhile.
-                facts = json.dumps({**info._asdict(), DIGEST: digest}, indent=2) + "\n"
+                facts = json.dumps({**info.to_json(), DIGEST: digest}, indent=2) + "\n"
                 is_new = not (path / CONFIG).exists()
                 if is_new or not check_data(path, digest, info, accept=accept_data, remedy=_REMEDY):
                     write_text(path / DATA, facts)
@@ -168,24 +169,24 @@ def newest_run(runs: Path = RUNS) -> Path:
     return max(folders, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns)
 
 
-def read_data_info(folder: Path) -> DataInfo:
+def read_data_info(folder: Path) -> DataInfo | SeriesInfo:
     """Reads the facts about a run's data; raises `OSError` or `ValueError` if they cannot be read."""
     values = _read_facts(folder)
     values.pop(DIGEST, None)
     try:
-        return DataInfo(**{**values, "image_shape": tuple(map(int, values["image_shape"]))})
-    except (KeyError, TypeError) as error:
+        return (SeriesInfo if "form" in values else DataInfo).from_json(values)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / DATA} does not hold the facts about data") from error
 
 
-def check_data(folder: Path, digest: str, info: DataInfo, *, accept: bool, remedy: str) -> bool:
+def check_data(folder: Path, digest: str, info: DataInfo | SeriesInfo, *, accept: bool, remedy: str) -> bool:
     """Compares data with those of a run. A folder that does not know its data has nothing to compare.
 
     Args:
       folder: the run's.
       digest: the digest of the data.
       info: the facts about them.
-      accept: whether other data of the same shape will do.
+      accept: whether other data of the same form will do.
       remedy: the end of the error's message.
 
     Returns:
@@ -195,7 +196,7 @@ def check_data(folder: Path, digest: str, info: DataInfo, *, accept: bool, remed
       ValueError: in one line, if they are not and that will not do.
     """
     expected = read_data_info(folder)
-    if expected._replace(name="", source="") != info._replace(name="", source=""):
+    if _form(expected) != _form(info):
         raise ValueError(f"{info.source} has another form than {expected.source}, the data of the run in {folder}")
     same = _read_facts(folder).get(DIGEST, "") in ("", digest)
     if not (same or accept):
@@ -203,7 +204,14 @@ def check_data(folder: Path, digest: str, info: DataInfo, *, accept: bool, remed
     return same
 
 
-_REMEDY = "name those by --data-dir, or go on with these by --accept-data"
+_REMEDY = "name those by --data-dir or --data, or go on with these by --accept-data"
+
+
+def _form(info: DataInfo | SeriesInfo) -> tuple[Any, ...]:
+    """Returns the facts that a network depends on."""
+    if isinstance(info, SeriesInfo):
+        return info.form, info.missing, info.horizon
+    return info.image_shape, info.max_pixel, info.num_classes
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

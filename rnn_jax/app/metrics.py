@@ -4,8 +4,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from rnn_jax.app.files import naming, write_text
-from rnn_jax.tasks.task import VALIDATION, Report
+from rnn_jax.tasks.task import VALIDATION, Report, Task
 
 
 class MetricsTable:
@@ -67,6 +69,23 @@ def read_metrics(file: Path) -> list[Report]:
         ]
     except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{file} is not a table of metrics") from error
+
+
+def scores(reports: Sequence[Report], task: Task) -> dict[int, float]:
+    """Returns the score of each step with a validation, the mean over the seeds; the highest is the best."""
+    sign = 1 if task.quantities[task.score].better == "higher" else -1
+    by_step: dict[int, list[float]] = {}
+    for report in reports:
+        value = report.values.get(VALIDATION + task.score)
+        if value is not None:
+            by_step.setdefault(report.step, []).append(sign * value)
+    return {step: float(np.mean(values)) for step, values in by_step.items()}
+
+
+def has_stopped(reports: Sequence[Report], task: Task, patience: int | None) -> bool:
+    """True if the last `patience` validations are all worse than the best before them; None waits for ever."""
+    found = list(scores(reports, task).values())
+    return patience is not None and len(found) > patience and max(found[-patience:]) < max(found[:-patience])
 
 
 def _line(values: Sequence[object]) -> str:

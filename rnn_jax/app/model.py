@@ -9,19 +9,21 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.app.build import build_task
-from rnn_jax.app.checkpoint import DamagedError, restore, score, steps_in
+from rnn_jax.app.checkpoint import DamagedError, best_first, restore, steps_in
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
 from rnn_jax.app.folder import CHECKPOINTS, CONFIG, read_data_info
+from rnn_jax.app.series import predict_arrays
 from rnn_jax.base import Array, Params, check_choice
 from rnn_jax.data import DataInfo, Examples
+from rnn_jax.data.series import SeriesInfo
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.images import check_pixels
 from rnn_jax.tasks.task import Metrics, Task, predict_examples
@@ -34,7 +36,7 @@ class Model:
 
     Attributes:
       config: the run's configuration.
-      data: the facts about its data.
+      data: the facts about its data, a `DataInfo` or a `SeriesInfo`.
       step: the number of updates made.
       seed: the seed, of a run that may have several.
       task: the functions.
@@ -42,25 +44,29 @@ class Model:
     """
 
     config: Config
-    data: DataInfo
+    data: Any
     step: int
     seed: int
     task: Task
     params: Params
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Classifies images, white on black as those that the model was trained on.
+        """Classifies images, white on black as those that the model was trained on; or predicts for sequences.
 
         Args:
           images: [N, rows, columns], or a single image [rows, columns]. Whole numbers are pixels from 0 to
-            `data.max_pixel`; fractions are from 0 to 1.
+            `data.max_pixel`; fractions are from 0 to 1. Of a run on people's own sequences: a list of arrays [T, D]
+            in the units of the data, nan for missing values.
 
         Returns:
-          float [N, C], or [C] for a single image: the probability of each class.
+          float [N, C], or [C] for a single image: the probability of each class. Of a run on sequences, see
+          `rnn_jax.app.series.predict_arrays`.
 
         Raises:
-          ValueError: for images of another size, or pixels out of bounds.
+          ValueError: for images of another size, or pixels out of bounds; for sequences with other channels.
         """
+        if isinstance(self.data, SeriesInfo):
+            return predict_arrays(self.task, self.params, self.data, images)
         images, shape = np.asarray(images), self.data.image_shape
         if images.ndim not in (2, 3) or images.shape[-2:] != shape:
             expected = f"[{shape[0]}, {shape[1]}]"
@@ -87,35 +93,38 @@ class Model:
         return jax.jit(functools.partial(evaluate, self.task.loss))
 
 
-def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "newest", seed: int | None = None) -> Model:
+def load_run(
+    folder: str | Path, *, checkpoint: Literal["newest", "best"] | None = None, seed: int | None = None
+) -> Model:
     """Loads the trained model of a run.
 
     Args:
       folder: the run's.
-      checkpoint: the newest, or the one with the best validation accuracy. A damaged one is passed over, with a
-        warning on stderr.
+      checkpoint: the newest, or the one with the best validation score; None for the one that the run has tested,
+        the newest of images and the best of people's own sequences. A damaged one is passed over, with a warning on
+        stderr.
       seed: one of the seeds of a run that has several; None for the first.
 
     Raises:
       ValueError: in one line, if there is no run in the folder, no sound checkpoint, or no such seed.
     """
-    check_choice("checkpoint", checkpoint, ("newest", "best"))
+    check_choice("checkpoint", checkpoint, (None, "newest", "best"))
     folder = Path(folder)
     try:
         config, data = Config(**read_config(folder / CONFIG)), read_data_info(folder)
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} is not the folder of a run: {error}") from error
     seed = config.seed if seed is None else seed
+    checkpoint = checkpoint or ("newest" if config.training_recipe().patience is None else "best")
     if not config.seed <= seed < config.seed + config.seeds:
         raise ValueError(f"the run in {folder} has no seed {seed}, but {config.seeds} from {config.seed}")
 
     task = build_task(config, data)
     template = {"params": _shapes(task, config.seeds)}
-    steps = steps_in(folder / CHECKPOINTS)
-    if checkpoint == "best":
-        steps = sorted(steps, key=lambda step: (score(folder / CHECKPOINTS / str(step)), step), reverse=True)
+    checkpoints = folder / CHECKPOINTS
+    steps = best_first(checkpoints) if checkpoint == "best" else steps_in(checkpoints)
     for step in steps:
-        path = folder / CHECKPOINTS / str(step)
+        path = checkpoints / str(step)
         try:
             params = restore(path, template)["params"]
         except DamagedError:
@@ -126,10 +135,10 @@ def load_run(folder: str | Path, *, checkpoint: Literal["newest", "best"] = "new
         if config.seeds > 1:
             params = jax.tree.map(lambda leaf: leaf[seed - config.seed], params)
         return Model(config, data, step, seed, task, params)
-    raise ValueError(f"there is no checkpoint in {folder / CHECKPOINTS} yet")
+    raise ValueError(f"there is no checkpoint in {checkpoints} yet")
 
 
-def initial_params(config: Config, data: DataInfo) -> Params | None:
+def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None:
     """Reads the newest parameters of the run that a new run begins from, `config.init_from`.
 
     Returns:

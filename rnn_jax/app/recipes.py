@@ -24,6 +24,10 @@ class Recipe:
       cell_options: the cells' options, by name; a cell ignores those that it does not have.
       head: how the output weights are drawn, see `Classifier`.
       readout: what the classifier reads, see `Classifier`.
+      dropout: the fraction of outputs that is dropped between two layers.
+      noise: the deviation of what is added to scaled sequences in training.
+      patience: the number of checkpoints after which training stops if all of them are worse than the best before
+        them; the best one is tested, the newest of equals. None to train to the end, and test the end.
     """
 
     steps: int
@@ -37,7 +41,10 @@ class Recipe:
     clip_norm: float | None
     cell_options: Mapping[str, Any]
     head: Literal["glorot", "normal"]
-    readout: Literal["final", "last_step"]
+    readout: Literal["final", "last_step", "mean"]
+    dropout: float = 0.0
+    noise: float = 0.0
+    patience: int | None = None
 
     def learning_rates(self) -> float | optax.Schedule:
         """Returns the learning rate, or the schedule of learning rates over the steps."""
@@ -85,3 +92,23 @@ RECIPES = {
         readout="last_step",
     ),
 }
+
+# For people's own sequences, which are few. Chosen on training and validation data over several data sets at once.
+SERIES = Recipe(
+    steps=1500,
+    max_epochs=None,
+    learning_rate=0.1,
+    own_learning_rates=True,
+    momentum=0.9,
+    nesterov=True,
+    schedule="cosine",
+    warmup=0.05,
+    clip_norm=1.0,
+    cell_options={"initializer": "orthogonal", "reset_after": True},
+    head="glorot",
+    readout="mean",
+    dropout=0.2,
+    noise=0.3,
+    patience=6,
+)
+SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size": 64, "batch_size": 32}  # its defaults

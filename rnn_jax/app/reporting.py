@@ -8,6 +8,7 @@ from rnn_jax.app.config import Config
 from rnn_jax.app.devices import Placement
 from rnn_jax.base import Cell
 from rnn_jax.data import Dataset
+from rnn_jax.data.series import SeriesInfo
 from rnn_jax.tasks.task import Quantity, Report
 
 
@@ -52,17 +53,38 @@ def figure_text(values: Sequence[float]) -> str:
     )
 
 
+def unbeaten(figures: Sequence[Mapping[str, float]], baselines: Mapping[str, Mapping[str, float]]) -> str:
+    """Names a baseline that is as good as the mean of the seeds by their first figure; nothing if there is none."""
+    for what, values in baselines.items():
+        name, value = next(iter(values.items()))
+        mean = float(np.mean([figure[name] for figure in figures]))
+        is_error = name not in ("Accuracy", "R2")
+        if not (mean < value if is_error else mean > value):
+            return f"{name} {mean:.4f}, {what} {value:.4f}"
+    return ""
+
+
 def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placement: Placement) -> str:
     """Describes the data, the model, the recipe and the devices of a run."""
-    rows, columns = data.info.image_shape
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
-    train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))
+    noun = "data" if isinstance(data.info, SeriesInfo) else "images"
     return (
-        f"Data: {data.info.source}: {train:,} training, {validation:,} validation and {test:,} test images of "
-        f"{rows}x{columns} pixels\n"
+        f"Data: {describe_data(data)}\n"
         f"Model: {config.layers} x {cell}{', both ways' if config.bidirectional else ''}, {num_params:,} parameters\n"
         f"Recipe: {config.recipe}, {seeds}, on {len(placement.devices)} x {placement.devices[0].device_kind}"
-        f"{', with the training images on the host' if placement.data_on == 'host' else ''}"
+        f"{f', with the training {noun} on the host' if placement.data_on == 'host' else ''}"
+    )
+
+
+def describe_data(data: Dataset) -> str:
+    """Says what there is to learn from."""
+    if isinstance(data.info, SeriesInfo):
+        return f"{data.info.summary}\nFiles: {data.info.source}"
+    rows, columns = data.info.image_shape
+    train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))
+    return (
+        f"{data.info.source}: {train:,} training, {validation:,} validation and {test:,} test images of "
+        f"{rows}x{columns} pixels"
     )
 
 

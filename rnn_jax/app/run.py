@@ -1,31 +1,34 @@
 """A whole run: training with checkpoints and a progress bar, then a test and pictures."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from rnn_jax.app import reporting
 from rnn_jax.app.build import build_cell, build_task
-from rnn_jax.app.checkpoint import Checkpoints, newest_checkpoint
+from rnn_jax.app.checkpoint import Checkpoints, DamagedError, best_first, newest_checkpoint, restore
 from rnn_jax.app.config import Config
 from rnn_jax.app.devices import Placement
 from rnn_jax.app.errors import Interrupted, Mistake, SharedEnd, mistakes
 from rnn_jax.app.folder import CHECKPOINTS, METRICS, TENSORBOARD, RunFolder
 from rnn_jax.app.interruption import stop_requests
 from rnn_jax.app.listeners import event_writer
-from rnn_jax.app.metrics import MetricsTable
+from rnn_jax.app.metrics import MetricsTable, has_stopped
 from rnn_jax.app.pictures import save_picture
 from rnn_jax.app.processes import agree_to_stop, from_first
 from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
-from rnn_jax.data import Dataset, Examples
+from rnn_jax.data import DataInfo, Dataset, Examples
 from rnn_jax.data.examples import pieces
 from rnn_jax.tasks.plots import training_curve
 from rnn_jax.tasks.task import VALIDATION, Metrics, Report, Task, predict_examples
@@ -61,6 +64,7 @@ def train(
       CheckpointError: if a checkpoint cannot be written.
       OSError: if something else cannot be written.
     """
+    config = dataclasses.replace(config, batch_size=config.batch_size_for(len(data.train.targets)))
     recipe, task = config.training_recipe(len(data.train.targets)), build_task(config, data.info)
     optimizer = recipe.optimizer()
     # One compilation instead of one for each small operation.
@@ -100,6 +104,8 @@ def train(
     with mistakes():
         table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
     hand_outs, evaluate_params = fit_from(state), _evaluation(task, config.seeds)
+    if has_stopped(table.reports, task, recipe.patience):
+        hand_outs = iter(())
 
     def draw_curve(warn: Callable[[str], None]) -> None:
         if table.reports and not config.no_pictures:
@@ -137,6 +143,9 @@ def train(
                     resume = f"go on with python train.py --resume --output-dir {run.path}"
                     tell(f"{stop.name}: saved step {step} in {checkpoints.folder}: {resume}")
                     raise Interrupted(stop)
+                if validation is not None and has_stopped(table.reports, task, recipe.patience):
+                    print(f"Stopping at step {step}: {recipe.patience} checkpoints are worse on the validation data")
+                    break
         seconds, steps = time.perf_counter() - began, step - first_step
     except BaseException as error:
         draw_curve(lambda message: None)  # The first error is the one to report.
@@ -144,8 +153,22 @@ def train(
             raise Diverged(f"{error}; {newest_checkpoint(checkpoints.folder)}") from error
         raise
     print(f"Optimization Finished!\n{steps} steps in {seconds:.1f} s, {steps / seconds:.0f} steps/s", flush=True)
+    if recipe.patience is not None:
+        state = _best_state(checkpoints.folder, state)
+        print(f"Testing the checkpoint of step {_step(state)}, the best on the validation data")
     _test(config, data, run, task, state.params)
     draw_curve(_warn)
+
+
+def _best_state(folder: Path, state: TrainState) -> TrainState:
+    """Restores the checkpoint with the best score; the state itself if that is the newest, or damaged."""
+    best = best_first(folder)[0]
+    if best == _step(state):
+        return state
+    try:
+        return restore(folder / str(best), jax.tree.map(jnp.asarray, on_one_device(state)))
+    except DamagedError:
+        return state
 
 
 def _help(hand_outs: Iterator[tuple[TrainState, Metrics]]) -> None:
@@ -217,17 +240,25 @@ def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Par
     )
     predict = jax.jit(functools.partial(predict_examples, task))
     predictions: list[np.ndarray] = []
+    label = reporting.data_label(data.info.name)
     for name, examples in (("Validation", data.validation), ("Testing", data.test)):
         predictions = [
             np.concatenate([predict(seed, piece.inputs, piece.lengths) for piece in pieces(examples)]) for seed in seeds
         ]
         figures = [task.measure(examples, prediction) for prediction in predictions]
+        baselines = {what: task.measure(examples, guess) for what, guess in task.baselines(examples).items()}
+        for what, values in baselines.items() if name == "Testing" else ():
+            numbers = ", ".join(f"{figure} {value:.4f}" for figure, value in values.items())
+            print(f"Baseline, {what}: {numbers}{label}")
         for figure in figures[0]:
             text = reporting.figure_text([values[figure] for values in figures])
-            print(f"{name} {figure}: {text}{reporting.data_label(data.info.name)}", flush=True)
+            print(f"{name} {figure}: {text}{label}", flush=True)
+        if name == "Testing" and (better := reporting.unbeaten(figures, baselines)):
+            print(f"The model does not beat its baseline: {better}{label}", flush=True)
     if not config.no_pictures:
         seed = f", seed {config.seed}" if config.seeds > 1 else ""
-        title = f"{reporting.title(config, data.info.name)}: test images{seed}"
+        noun = "images" if isinstance(data.info, DataInfo) else "data"
+        title = f"{reporting.title(config, data.info.name)}: test {noun}{seed}"
         for name, draw in task.pictures(data.test, predictions[0], title).items():
             save_picture(run, name, draw, _warn)
 

@@ -68,6 +68,13 @@ class GRU(EquationsCell):
         check_blocks("blocks", self.blocks, self.hidden_size)
         check_choice("initializer", self.initializer, INITIALIZERS)
 
+    def __repr__(self) -> str:
+        blocks = f", blocks={self.blocks}" if self.blocks > 1 else ""
+        return (
+            f"GRU(hidden_size={self.hidden_size}, reset_after={self.reset_after}{blocks}, "
+            f"initializer={self.initializer!r})"
+        )
+
     @property
     def output_size(self) -> int:
         """H."""

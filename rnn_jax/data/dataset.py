@@ -4,7 +4,7 @@ Letters: N images, R rows of pixels in an image, C columns of pixels in a row.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,19 +38,28 @@ class DataInfo(NamedTuple):
     max_pixel: int
     num_classes: int
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "DataInfo":
+        """Undoes `to_json`."""
+        return cls(**{**values, "image_shape": tuple(values["image_shape"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the facts as a dictionary that `json` can write."""
+        return self._asdict()
+
 
 class Dataset(NamedTuple):
     """A data set in three parts.
 
     Attributes:
-      info: the facts that a trained model depends on.
+      info: the facts that a trained model depends on: a `DataInfo`, or the `SeriesInfo` of people's own sequences.
       train: the examples to learn from.
       validation: the first twelfth of the published training images, to choose settings with.
       test: the published test images.
       class_names: a name for each class; empty if the classes are only numbered.
     """
 
-    info: DataInfo
+    info: Any
     train: Examples
     validation: Examples
     test: Examples

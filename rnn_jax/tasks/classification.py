@@ -73,6 +73,10 @@ class Classification:
         correct = predictions.argmax(-1) == examples.targets
         return {"Accuracy": float(np.mean(correct, dtype=np.float32))}
 
+    def baselines(self, examples: Examples) -> Mapping[str, np.ndarray]:
+        """Returns none: the classes of the images are about equally frequent."""
+        return {}
+
     def pictures(self, examples: Examples, predictions: np.ndarray, title: str) -> "Mapping[str, Callable[[], Figure]]":
         """Returns the functions that draw the confusion matrix and the worst mistakes."""
         classes, chosen = predictions.shape[-1], predictions.argmax(-1)

@@ -25,7 +25,7 @@ def training_curve(reports: Sequence[Report], quantities: Mapping[str, Quantity]
       quantities: the metrics to draw.
       title: the title of the picture.
     """
-    figure = _figure(7, 0.5 + 2.5 * len(quantities), title)
+    figure = make_figure(7, 0.5 + 2.5 * len(quantities), title)
     by_step: dict[int, list[Report]] = {}
     for report in reports:
         by_step.setdefault(report.step, []).append(report)
@@ -47,16 +47,32 @@ def training_curve(reports: Sequence[Report], quantities: Mapping[str, Quantity]
     return figure
 
 
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int, title: str) -> "Figure":
+def confusion_matrix(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_classes: int,
+    title: str,
+    *,
+    names: Sequence[str] = (),
+    noun: str = "images",
+) -> "Figure":
     """Draws how often each class was taken for each; labels and predictions [N].
 
     The diagonal, which would outshine all else, is left white.
+
+    Args:
+      labels: the true classes.
+      predictions: the predicted classes.
+      num_classes: C.
+      title: the title of the picture.
+      names: the names of the classes; numbers without them.
+      noun: what is counted.
     """
     from matplotlib.ticker import MaxNLocator
 
     counts = np.zeros((num_classes, num_classes), int)
     np.add.at(counts, (labels, predictions), 1)
-    figure = _figure(6.5, 6, title)
+    figure = make_figure(6.5, 6, title)
     axes = figure.subplots()
     errors = np.where(np.eye(num_classes, dtype=bool), 0, counts)
     image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=max(1, errors.max()))
@@ -65,11 +81,12 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: i
         weight = "bold" if row == column else "normal"
         if count:
             axes.text(column, row, str(count), ha="center", va="center", weight=weight, color="w" if dark else "k")
-    axes.set_xticks(range(num_classes))
-    axes.set_yticks(range(num_classes))
+    longest = max(map(len, names), default=1)
+    axes.set_xticks(range(num_classes), names or None, rotation=90 if longest > 3 else 0)
+    axes.set_yticks(range(num_classes), names or None)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    bar = figure.colorbar(image, label="images misclassified", shrink=0.8)
+    bar = figure.colorbar(image, label=f"{noun} misclassified", shrink=0.8)
     bar.locator = MaxNLocator(integer=True)
     bar.update_ticks()
     return figure
@@ -91,7 +108,7 @@ def worst_mistakes(
     wrong = np.flatnonzero(predictions != examples.targets)
     worst = wrong[np.argsort(-certainty[wrong], kind="stable")][: rows * columns]
     rows = max(1, -(-len(worst) // columns))
-    figure = _figure(
+    figure = make_figure(
         1.25 * columns, 1.65 * rows + 0.8, f"{title}\nthe {len(worst)} most certain of {len(wrong)} mistakes"
     )
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
@@ -106,7 +123,8 @@ def worst_mistakes(
     return figure
 
 
-def _figure(width: float, height: float, title: str) -> "Figure":
+def make_figure(width: float, height: float, title: str) -> "Figure":
+    """Makes an empty figure, its sizes in inches."""
     from matplotlib.figure import Figure  # It takes a second to import, which most who import us need not spend.
 
     figure = Figure(figsize=(width, height), layout="constrained")

@@ -73,6 +73,10 @@ class Task(Protocol):
         """Computes the final figures of a test from the predictions for all examples, by their names in reports."""
         ...
 
+    def baselines(self, examples: Examples) -> Mapping[str, np.ndarray]:
+        """Returns predictions that need no network, in the form of `predict`, by what they are; there may be none."""
+        ...
+
     def pictures(self, examples: Examples, predictions: np.ndarray, title: str) -> "Mapping[str, Callable[[], Figure]]":
         """Returns the functions that draw the pictures of a test, by the names of their files."""
         ...

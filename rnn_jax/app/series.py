@@ -1,0 +1,153 @@
+"""People's own sequences in the program: loaded as the flags say, predicted for, and written as tables."""
+
+import functools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rnn_jax.app.config import Config
+from rnn_jax.base import Params
+from rnn_jax.data import Dataset, Examples
+from rnn_jax.data.series import Sequences, SeriesInfo, load_series, make_examples, prepare_like, read_sequences, scale
+from rnn_jax.data.series import unscale as unscale_values
+from rnn_jax.data.series.times import extend_times, time_text
+from rnn_jax.tasks.task import Task, predict_examples
+
+
+def load_own(config: Config, *, quiet: bool = False) -> Dataset:
+    """Loads the data of a configuration; says on stderr how columns are understood, unless `quiet`.
+
+    Raises:
+      DataError: see `load_series`.
+    """
+    assert config.data is not None
+    return load_series(
+        config.data,
+        config.test,
+        task=config.task,
+        target=config.target,
+        sequence_column=config.sequence_column,
+        missing=config.missing,
+        horizon=config.horizon,
+        window=config.window,
+        season=config.season,
+        seed=config.seed,
+        notify=_ignore if quiet else _tell,
+    )
+
+
+def predict_arrays(
+    task: Task, params: Params, info: SeriesInfo, arrays: Sequence[np.ndarray] | np.ndarray
+) -> np.ndarray:
+    """Predicts for sequences in the units of the data.
+
+    Args:
+      task: the task.
+      params: its parameters.
+      info: the facts about the data.
+      arrays: the sequences, each [T, D]; to forecast, each has at least the steps of a window. nan is missing.
+
+    Returns:
+      Probabilities [N, C]; numbers [N] or forecasts [N, horizon] in units of the target. With a target for each step,
+      [N, T, C] or [N, T].
+
+    Raises:
+      ValueError: for arrays of another shape, without steps, or with missing values that are not to be filled.
+    """
+    arrays = [np.asarray(array, np.float64) for array in arrays]
+    channels = info.form.channels
+    for i, array in enumerate(arrays):
+        if array.ndim != 2 or array.shape[1] != len(channels) or not len(array):
+            raise ValueError(f"sequence {i} must have the shape [T, {len(channels)}], not {list(array.shape)}")
+        if info.missing == "error" and np.isnan(array).any():
+            raise ValueError(f"sequence {i} has missing values, which the training data did not have")
+    sequences = Sequences(
+        form=info.form,
+        values=np.concatenate(arrays),
+        lengths=np.array([len(array) for array in arrays]),
+        targets=None,
+        names=tuple(map(str, range(len(arrays)))),
+        times=None,
+        lines=np.arange(len(arrays)),
+        source=Path("arrays"),
+    )
+    return predict_sequences(task, params, info, prepare_like(sequences, info))
+
+
+def predict_sequences(task: Task, params: Params, info: SeriesInfo, sequences: Sequences) -> np.ndarray:
+    """Predicts for sequences without missing values; see `predict_arrays`."""
+    if info.form.task == "forecast":
+        short = np.flatnonzero(sequences.lengths < info.steps)
+        if len(short):
+            raise ValueError(
+                f"{sequences.where(int(short[0]))}: {sequences.lengths[short[0]]} steps are too few to forecast from, "
+                f"at least {info.steps} are needed"
+            )
+        ends = np.cumsum(sequences.lengths)
+        inputs = np.stack([scale(info.scaling, sequences.values[end - info.steps : end]) for end in ends])
+        examples = Examples(inputs, np.zeros(len(inputs)))
+    else:
+        examples = make_examples(sequences._replace(targets=None), info)
+        if not info.ragged and (sequences.lengths < examples.inputs.shape[1]).any():
+            examples = examples._replace(lengths=sequences.lengths.astype(np.int32))
+    predict = jax.jit(functools.partial(predict_examples, task))
+    predictions = np.asarray(predict(params, examples.inputs, examples.lengths))
+    return predictions if info.form.classes else unscale_values(info.goal, predictions)
+
+
+def predict_file(task: Task, params: Params, info: SeriesInfo, file: Path) -> Iterator[list[object]]:
+    """Yields the rows of a table of predictions for a file, after a row of names.
+
+    A row is a sequence: its name, the prediction and, for classes, their probabilities. It is a step of one where each
+    step has a target, and a step after the end of a series in a forecast.
+    """
+    form = info.form
+    sequences = prepare_like(read_sequences(file, like=form, notify=_tell), info)
+    predictions = predict_sequences(task, params, info, sequences)
+    names = [form.sequence_column or "sequence"] if form.task != "forecast" or form.sequence_column else []
+    steps = [form.time or "step"] if form.per_step or form.task == "forecast" else []
+    yield [*names, *steps, f"predicted {form.target}", *form.classes]
+    for i, prediction in enumerate(predictions):
+        name = [sequences.names[i]] if names else []
+        if form.task == "forecast":
+            for time, value in zip(_future(sequences, i, info.horizon), prediction, strict=True):
+                yield [*name, time, f"{value:.6g}"]
+        elif form.per_step:
+            for time, value in zip(_times(sequences, i), prediction, strict=False):
+                yield [*name, time, *_cells(info, value)]
+        else:
+            yield [*name, *_cells(info, prediction)]
+
+
+def _cells(info: SeriesInfo, prediction: np.ndarray) -> list[str]:
+    """Writes a number, or a class and the probabilities of all."""
+    if not info.form.classes:
+        return [f"{prediction:.6g}"]
+    return [info.form.classes[prediction.argmax()], *(f"{p:.6f}" for p in prediction)]
+
+
+def _times(sequences: Sequences, i: int) -> list[str]:
+    """Returns the times of a sequence, or the numbers of its steps."""
+    start, length = sequences.starts[i], sequences.lengths[i]
+    if sequences.times is None:
+        return [str(t + 1) for t in range(length)]
+    return [time_text(time) for time in sequences.times[start : start + length]]
+
+
+def _future(sequences: Sequences, i: int, count: int) -> list[str]:
+    """Returns the times after the end of a sequence, or the numbers of its steps."""
+    start, length = sequences.starts[i], sequences.lengths[i]
+    if sequences.times is None:
+        return [str(length + t + 1) for t in range(count)]
+    return [time_text(time) for time in extend_times(sequences.times[start : start + length], count)]
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _ignore(message: str) -> None:
+    """Says nothing."""
