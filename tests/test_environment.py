@@ -101,7 +101,7 @@ def test_a_picture_does_not_depend_on_the_user_s_settings(tmp_path):
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         save_picture(Folder(tmp_path), "usual", draw_title, pytest.fail)  # type: ignore
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # type: ignore
         save_picture(Folder(tmp_path), "own", draw_title, pytest.fail)  # type: ignore
         assert matplotlib.rcParams["text.usetex"], "the user's settings are what they were"
     assert (tmp_path / "own.png").read_bytes() == (tmp_path / "usual.png").read_bytes()

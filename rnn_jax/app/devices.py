@@ -60,7 +60,7 @@ def check_devices() -> None:
         with refusing_unknown_flags():
             jax.devices()
     except Exception as error:  # an AssertionError, for one
-        if asked := jax.config.jax_platforms:
+        if asked := jax.config.jax_platforms:  # type: ignore
             raise ValueError(f"JAX_PLATFORMS is {asked}, but JAX finds no such device here") from error
         raise ValueError(f"JAX finds no device: {' '.join(str(error).split()[:30])}") from error
     finally:

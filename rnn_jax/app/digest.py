@@ -18,5 +18,5 @@ def digest(data: Dataset) -> str:
         for array in part:
             if array is not None:
                 hasher.update(f"{array.dtype} {array.shape}".encode())
-                hasher.update(np.ascontiguousarray(array[::stride]))
+                hasher.update(np.ascontiguousarray(array[::stride]).data)
     return hasher.hexdigest()

@@ -35,7 +35,7 @@ def open_streams() -> None:
             named if unbuffered else io.BufferedWriter(named),  # type: ignore
             encoding=out.encoding,
             errors="plain",
-            line_buffering=out.line_buffering,
+            line_buffering=bool(out.line_buffering),
             write_through=unbuffered,
         )
 
