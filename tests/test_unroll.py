@@ -260,7 +260,9 @@ def test_a_step_checks_its_arguments_too(cell):
 
 def test_an_unknown_implementation():
     cell, params, xs = rnn.GRU(4), draw_params(rnn.GRU(4)), draw_inputs(T, B)
-    with pytest.raises(ValueError, match="implementation must be one of None, scan, fused, pallas, cudnn, not 'fast'"):
+    with pytest.raises(
+        ValueError, match="implementation must be one of None, scan, fused, parallel, pallas, cudnn, not 'fast'"
+    ):
         rnn.unroll(cell, params, xs, implementation="fast")  # type: ignore
 
 
