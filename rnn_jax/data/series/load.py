@@ -88,7 +88,7 @@ def load_series(
         info = info._replace(usual=int(np.bincount(_targets(parts[0])).argmax()))
     lengths = np.concatenate([part.lengths for part in parts])
     info = info._replace(steps=int(lengths.max()), ragged=bool(lengths.min() < lengths.max()))
-    return Dataset(info, *(make_examples(part, info) for part in parts))
+    return Dataset(info, *(make_examples(part, info) for part in parts), class_names=info.form.classes)
 
 
 def make_examples(sequences: Sequences, info: SeriesInfo) -> Examples:
