@@ -123,7 +123,7 @@ def test_evaluate_repeats_what_the_run_has_reported(waves, capsys):
     run, _file = waves
     status, out, err = call(capsys, "evaluate", run)
     assert (status, err) == (0, "")
-    again = run_train(capsys, "--resume", "--output-dir", run)[1]
+    _, again, _ = run_train(capsys, "--resume", "--output-dir", run)
     testing = [line for line in again.splitlines() if line.startswith(("Testing A", "Testing B", "Testing M"))]
     assert [line for line in out.splitlines() if line.startswith("Testing")] == testing
     assert call(capsys, "evaluate", run, "--split", "train")[1].count("Training ") == 3

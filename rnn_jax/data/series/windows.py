@@ -60,7 +60,8 @@ def load_forecast(
     for later in rest:
         info = info._replace(source=f"{series.source}, tested on {later.source}")
         parts.append(make_windows(later, info, [(0, int(length)) for length in later.lengths]))
-    return Dataset(info, *parts)
+    train, validation, test = parts
+    return Dataset(info, train, validation, test)
 
 
 def _forecast_summary(series: Sequences, cuts: list[tuple[int, int]], window: int, horizon: int, season: int) -> str:
