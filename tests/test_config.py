@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import rnn_jax as rnn
 from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.command import parse, prepare
 from rnn_jax.app.config import Config
-from rnn_jax.app.recipes import RECIPES
+from rnn_jax.app.recipes import RECIPES, SERIES_FLAGS
 from rnn_jax.cells import CELLS
 from rnn_jax.data import DataInfo
+
+OWN_DATA = "data", "test", "task", "target", "sequence_column", "horizon", "window", "season", "missing"
 
 
 def test_no_flags_are_the_defaults():
@@ -63,7 +66,31 @@ def test_every_flag_sets_its_field(tmp_path):
         init_from=tmp_path / "other",
         accept_data=True,
     )
-    assert all(getattr(config, field.name) != field.default for field in dataclasses.fields(Config))
+    others = [field for field in dataclasses.fields(Config) if field.name not in OWN_DATA]
+    assert all(getattr(config, field.name) != field.default for field in others)
+
+
+def test_every_flag_about_own_data_sets_its_field():
+    argv = (
+        "--data a.csv --test b.csv --task forecast --target Sales --sequence-column shop --horizon 6 --window 24 "
+        "--season 12 --missing fill --no-bidirectional"
+    )
+    config = parse(argv.split())
+    assert config == Config(
+        data=Path("a.csv"),
+        test=Path("b.csv"),
+        task="forecast",
+        target="Sales",
+        sequence_column="shop",
+        horizon=6,
+        window=24,
+        season=12,
+        missing="fill",
+        **{**SERIES_FLAGS, "bidirectional": False},
+    )
+    assert all(getattr(config, name) != getattr(Config(), name) for name in OWN_DATA)
+    saved = json.loads(config.to_json())
+    assert (saved["data"], saved["test"]) == (str(Path("a.csv").absolute()), str(Path("b.csv").absolute()))
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,17 @@ import csv
 import io
 import json
 import re
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from helpers import run_train
+from sequences import write_ts
 
 import rnn_jax as rnn
 from rnn_jax.__main__ import main
 from rnn_jax.app.export import export_series
-
-sys.path.append(str(Path(__file__).parent / "data"))
-from sequences import write_ts
 
 SMALL = "--layers=1", "--no-bidirectional", "--hidden-size=8", "--no-pictures"
 
@@ -77,9 +74,10 @@ def sales(tmp_path_factory):
     return train(folder / "run", "--data", file, *SMALL, "--horizon=6", "--steps=50"), file
 
 
-def call(capsys, *argv):
+def call(capsys, *argv) -> tuple[int, str, str]:
     status = main([str(argument) for argument in argv])
-    return status, *capsys.readouterr()
+    out, err = capsys.readouterr()
+    return status, out, err
 
 
 def test_a_file_is_classified_and_reported_beside_its_baseline(tmp_path, capsys):
@@ -125,7 +123,7 @@ def test_evaluate_repeats_what_the_run_has_reported(waves, capsys):
     run, _file = waves
     status, out, err = call(capsys, "evaluate", run)
     assert (status, err) == (0, "")
-    again = run_train(capsys, "--resume", "--output-dir", run)[1]
+    _, again, _ = run_train(capsys, "--resume", "--output-dir", run)
     testing = [line for line in again.splitlines() if line.startswith(("Testing A", "Testing B", "Testing M"))]
     assert [line for line in out.splitlines() if line.startswith("Testing")] == testing
     assert call(capsys, "evaluate", run, "--split", "train")[1].count("Training ") == 3

@@ -2,17 +2,14 @@
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import jax
 import pytest
 from helpers import run_train
+from sequences import draw_sequences, needs_series, write_records
 
 from rnn_jax.__main__ import main
-
-sys.path.append(str(Path(__file__).parent / "data"))
-from sequences import draw_sequences, needs_series, write_records
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-data.md"
 QUICK = "--steps=1", "--hidden-size=2", "--layers=1", "--no-pictures"

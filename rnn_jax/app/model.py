@@ -7,7 +7,7 @@ probabilities = model.predict(images)
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,7 +50,7 @@ class Model:
     task: Task
     params: Params
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Classifies images, white on black as those that the model was trained on; or predicts for sequences.
 
         Args:

@@ -108,7 +108,7 @@ SERIES = Recipe(
     head="glorot",
     readout="mean",
     dropout=0.2,
-    noise=0.3,
+    noise=0.4,
     patience=6,
 )
 SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size": 64, "batch_size": 32}  # its defaults

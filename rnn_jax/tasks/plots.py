@@ -81,9 +81,9 @@ def confusion_matrix(
         weight = "bold" if row == column else "normal"
         if count:
             axes.text(column, row, str(count), ha="center", va="center", weight=weight, color="w" if dark else "k")
-    longest = max(map(len, names), default=1)
-    axes.set_xticks(range(num_classes), names or None, rotation=90 if longest > 3 else 0)
-    axes.set_yticks(range(num_classes), names or None)
+    names = names or [str(c) for c in range(num_classes)]
+    axes.set_xticks(range(num_classes), names, rotation=90 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(range(num_classes), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     bar = figure.colorbar(image, label=f"{noun} misclassified", shrink=0.8)

@@ -89,7 +89,7 @@ def load_series(
     lengths = np.concatenate([part.lengths for part in parts])
     info = info._replace(steps=int(lengths.max()), ragged=bool(lengths.min() < lengths.max()))
     train, validation, test = (make_examples(part, info) for part in parts)
-    return Dataset(info, train, validation, test)
+    return Dataset(info, train, validation, test, info.form.classes)
 
 
 def make_examples(sequences: Sequences, info: SeriesInfo) -> Examples:

@@ -9,7 +9,7 @@ import pytest
 
 from rnn_jax.data.series import Sequences, read_sequences
 
-SERIES = Path(__file__).resolve().parents[2].parent / "shared" / "series"
+SERIES = Path(__file__).resolve().parents[1].parent / "shared" / "series"
 needs_series = pytest.mark.skipif(not SERIES.exists(), reason="the archives' files are not beside the project")
 
 
