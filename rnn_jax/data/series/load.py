@@ -88,8 +88,8 @@ def load_series(
         info = info._replace(usual=int(np.bincount(_targets(parts[0])).argmax()))
     lengths = np.concatenate([part.lengths for part in parts])
     info = info._replace(steps=int(lengths.max()), ragged=bool(lengths.min() < lengths.max()))
-    train, validation, test = (make_examples(part, info) for part in parts)
-    return Dataset(info, train, validation, test, info.form.classes)
+    training, held_out, testing = (make_examples(part, info) for part in parts)
+    return Dataset(info, training, held_out, testing, info.form.classes)
 
 
 def make_examples(sequences: Sequences, info: SeriesInfo) -> Examples:
