@@ -77,8 +77,8 @@ def test_every_flag_about_own_data_sets_its_field():
     )
     config = parse(argv.split())
     assert config == Config(
-        data=Path("a.csv"),
-        test=Path("b.csv"),
+        data=Path("a.csv").absolute(),
+        test=Path("b.csv").absolute(),
         task="forecast",
         target="Sales",
         sequence_column="shop",
