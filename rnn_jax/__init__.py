@@ -43,6 +43,7 @@ from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
 from rnn_jax.newton import NewtonReport, newton_report
+from rnn_jax.readout import Classifier, ClassifierParams
 from rnn_jax.regularization import Dropout, VariationalDropout, Zoneout, dropout, variational_dropout, zoneout
 from rnn_jax.saving import load, save
 from rnn_jax.sharding import TensorParallel, make_mesh, shardings, tensor_parallel
@@ -72,6 +73,8 @@ __all__ = [
     "BothWays",
     "Cell",
     "CellWrapper",
+    "Classifier",
+    "ClassifierParams",
     "ComplexState",
     "Dense",
     "Dropout",

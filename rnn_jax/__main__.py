@@ -11,8 +11,7 @@ import numpy as np
 from rnn_jax.app.devices import check_devices, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
-from rnn_jax.app.export import PLATFORMS, describe_export, export_model, export_series
-from rnn_jax.app.files import write_bytes
+from rnn_jax.app.export import FORMATS, describe_export, write_export
 from rnn_jax.app.flags import Parser, path
 from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
@@ -107,19 +106,11 @@ def predict(model: Model, arguments: argparse.Namespace) -> None:
 
 
 def export(model: Model, arguments: argparse.Namespace) -> None:
-    """Writes the model as StableHLO."""
-    if isinstance(model.data, SeriesInfo):
-        file = arguments.output or arguments.run / "model.stablehlo"
-        file.write_bytes(export_series(model))
-        print(describe_export(model, file))
-        return
-    file = arguments.output or arguments.run / "classifier.stablehlo"
-    write_bytes(file, export_model(model))
-    rows, columns = model.data.image_shape
-    print(
-        f"{file}: uint8 [N, {rows}, {columns}] -> probabilities [N, {model.data.num_classes}], for "
-        f"{', '.join(PLATFORMS)}\nTo run it: jax.export.deserialize(open('{file}', 'rb').read()).call(images)"
-    )
+    """Writes the model as a file for other programs."""
+    stem = "step" if arguments.step else "model" if isinstance(model.data, SeriesInfo) else "classifier"
+    file = arguments.output or arguments.run / f"{stem}.{arguments.format}"
+    write_export(model, file, arguments.format, step=arguments.step)
+    print(describe_export(model, file, arguments.format, step=arguments.step))
 
 
 def _parser() -> Parser:
@@ -151,9 +142,17 @@ def _parser() -> Parser:
         help="a picture, or a .npy array of many; own data: a file of them",
     )
     command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
-    command = add_command(export, "the classifier as StableHLO, which needs nothing but JAX to run")
+    command = add_command(export, "the model as a file for other programs")
     command.add_argument(
-        "--output", type=path, metavar="FILE", help="default: classifier.stablehlo in the run's folder"
+        "--format",
+        choices=FORMATS,
+        default="stablehlo",
+        help="stablehlo (default) needs nothing but JAX to run; onnx runs in onnxruntime and others; safetensors is "
+        "the network alone, for rnn_jax.load",
+    )
+    command.add_argument("--step", action="store_true", help="one step, with its state: to stream with")
+    command.add_argument(
+        "--output", type=path, metavar="FILE", help="default: classifier.stablehlo or the like in the run's folder"
     )
     return parser
 

@@ -1,13 +1,14 @@
 """From a recurrent encoder to logits: a readout of its outputs, and one dense layer."""
 
 import dataclasses
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Layer, Params, check_choice, check_size
-from rnn_jax.layers import as_layer
+from rnn_jax.base import Array, Layer, Params, State, check_choice, check_size
+from rnn_jax.layers import Bidirectional, Recurrent, Stack, as_layer
+from rnn_jax.wrappers import within
 
 Readout: TypeAlias = Literal["final", "last_step", "mean", "every_step"]
 
@@ -18,6 +19,14 @@ class ClassifierParams(NamedTuple):
     encoder: Params
     w: Array
     b: Array
+
+
+class ClassifierState(NamedTuple):
+    """State of `Classifier.step`: the encoder's; for the readout "mean" also the outputs' sum [B, H] and number [B]."""
+
+    encoder: State
+    total: Array | None = None
+    count: Array | None = None
 
 
 @jax.tree_util.register_static
@@ -85,3 +94,39 @@ class Classifier:
             case _:
                 y = self.encoder.final_output(ys, lengths)
         return y @ params.w + params.b
+
+    def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> ClassifierState:
+        """Returns the state before the first `step`."""
+        state = ClassifierState(self.encoder.initial_state(batch_shape, dtype))
+        if self.readout != "mean":
+            return state
+        total = jnp.zeros((*batch_shape, self.encoder.output_size), dtype)
+        return state._replace(total=total, count=jnp.zeros(batch_shape, dtype))
+
+    def step(self, params: ClassifierParams, state: ClassifierState, x: Array) -> tuple[ClassifierState, Array]:
+        """Reads one step: x [B, D] -> (state, logits [B, C] of the sequence so far, or of this step).
+
+        Raises:
+          ValueError: for an encoder that reads backwards, which needs the future.
+        """
+        if _reads_backwards(self.encoder):
+            raise ValueError(f"step needs an encoder that reads forwards only, not {self.encoder}")
+        encoder, (y,) = self.encoder.apply(params.encoder, x[None], state.encoder)
+        total, count = state.total, state.count
+        if total is not None and count is not None:
+            total, count = total + y, count + 1
+            y = total / count[..., None]
+        return ClassifierState(encoder, total, count), y @ params.w + params.b
+
+
+def _reads_backwards(net: Any) -> bool:
+    """Returns True if an output of a layer depends on later inputs."""
+    match net:
+        case Bidirectional():
+            return True
+        case Recurrent():
+            return net.reverse
+        case Stack():
+            return any(map(_reads_backwards, net.layers))
+        case _:
+            return net is not None and _reads_backwards(within(net))

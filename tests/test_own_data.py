@@ -14,7 +14,7 @@ from sequences import write_ts
 
 import rnn_jax as rnn
 from rnn_jax.__main__ import main
-from rnn_jax.app.export import export_series
+from rnn_jax.app.export import export_model
 
 SMALL = "--layers=1", "--no-bidirectional", "--hidden-size=8", "--no-pictures"
 
@@ -175,7 +175,7 @@ def test_a_forecast_begins_after_the_tables_end(sales, capsys):
     values = np.array([[float(line.split(",")[1])] for line in file.read_text().splitlines()[1:]])
     found = rnn.load_run(run).predict([values])
     np.testing.assert_allclose(found[0], [float(row[1]) for row in table], rtol=1e-5)
-    exported = jax.export.deserialize(export_series(rnn.load_run(run)))
+    exported = jax.export.deserialize(export_model(rnn.load_run(run)))
     np.testing.assert_allclose(exported.call(values[None, -24:].astype(np.float32)), found, rtol=1e-4)
 
 

@@ -1,70 +1,205 @@
-"""A trained model as a file that needs nothing but JAX: StableHLO with the parameters in it."""
+"""A trained model as a file for other programs: StableHLO, ONNX, or its network alone as safetensors."""
 
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from rnn_jax.app.errors import Mistake
+from rnn_jax.app.files import write_bytes
 from rnn_jax.app.model import Model
-from rnn_jax.base import Array
+from rnn_jax.base import Array, Params
+from rnn_jax.convert.onnx import WithParams, function_to_onnx
+from rnn_jax.data.series import SeriesInfo
+from rnn_jax.saving import name_arrays, save
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+FORMATS = ("stablehlo", "safetensors", "onnx")
+
+
+def write_export(model: Model, file: Path, format: str = "stablehlo", *, step: bool = False) -> None:
+    """Writes a model.
+
+    Args:
+      model: the model.
+      file: the file's path.
+      format: one of `FORMATS`. "safetensors" is the network alone, for `rnn_jax.load`.
+      step: True for one step of the model, see `export_step`.
+
+    Raises:
+      Mistake: for a format that needs a missing package.
+      ValueError: for a step in another format than StableHLO, or of a model that needs the whole sequence.
+    """
+    if step and format != "stablehlo":
+        raise ValueError(f"--step is written as StableHLO only, not as {format}")
+    if format == "safetensors":
+        save(file, _task(model).network, model.params)
+    elif format == "onnx":
+        write_bytes(file, export_onnx(model))
+    else:
+        write_bytes(file, export_step(model) if step else export_model(model))
 
 
 def export_model(model: Model) -> bytearray:
-    """Exports `model.predict` for whole-number pixels, for any number of images, on CPU, CUDA and TPU.
+    """Exports a model as StableHLO, for any number of images or sequences, on CPU, CUDA and TPU.
 
     The bytes are loaded and run by `jax.export.deserialize(data).call(images)`, images uint8 [N, rows, columns] ->
     float32 [N, C], also by versions of JAX up to half a year older or younger
     (https://docs.jax.dev/en/latest/export/export.html, "Compatibility guarantees").
+
+    Of people's own sequences, `call(inputs)`, or `call(inputs, lengths)` where sequences are shorter than T: inputs
+    float32 [N, T, D] with the channels and in the units of the training data, lengths int32 [N]. It returns
+    probabilities [N, C], numbers [N] or forecasts [N, horizon] in units of the target; of every step, [N, T, C] or
+    [N, T].
     """
-
-    def predict(images: Array) -> Array:
-        return model.task.predict(model.params, images)
-
-    (batch,) = export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *model.data.image_shape), "uint8")
-    return export.export(jax.jit(predict), platforms=PLATFORMS)(images).serialize()
+    function, inputs = _whole(model, _task(model), model.params)
+    return export.export(jax.jit(function), platforms=PLATFORMS)(*inputs.values()).serialize()
 
 
-def export_series(model: Model) -> bytearray:
-    """Exports a model of people's own sequences: from the units of the data to those of the target.
+def export_onnx(model: Model) -> bytes:
+    """Exports a model as ONNX, with the arguments and the result of `export_model` by name."""
+    task, params = _task(model), model.params
+    encoder = WithParams(task.network.encoder, params.encoder)
+    task = dataclasses.replace(task, network=dataclasses.replace(task.network, encoder=encoder))
+    function, inputs = _whole(model, task, params._replace(encoder=()))
+    try:
+        return function_to_onnx(function, inputs, _output(model)).SerializeToString()
+    except ImportError as error:
+        raise Mistake("--format onnx needs the package onnx: pip install 'rnn_jax[onnx]'") from error
 
-    The bytes are loaded and run by `jax.export.deserialize(data).call(inputs)`, or `.call(inputs, lengths)` where
-    sequences are shorter than T: inputs float32 [N, T, D] with the channels of the training data, lengths int32 [N].
-    It returns probabilities [N, C], numbers [N] or forecasts [N, horizon]; of every step, [N, T, C] or [N, T].
+
+def export_step(model: Model) -> bytearray:
+    """Exports one step of a model as StableHLO, for streams: `call(state, x) -> (state, outputs)`.
+
+    The state is a dict of arrays [N, ...] by name, zeros before the first step. x is a row of pixels uint8
+    [N, columns], or a step of a sequence float32 [N, D] in the units of the data. The outputs are those of the
+    sequence so far, or of this step if the model has an output for each.
+
+    Raises:
+      ValueError: for a model that needs the whole sequence.
     """
-    info = model.data
-    mean, deviation = (np.array(values, np.float32) for values in info.scaling)
+    task, info = _task(model), model.data
+    if model.config.bidirectional:
+        raise ValueError("--step needs a network that reads forwards only: this run reads from both ends")
+    if isinstance(info, SeriesInfo) and info.form.task == "forecast":
+        raise ValueError("--step needs a model of single steps: a forecast reads a whole window")
+
+    def step(named: dict[str, Array], x: Array) -> tuple[dict[str, Array], Array]:
+        like = task.network.initial_state(x.shape[:1])
+        state = jax.tree.unflatten(jax.tree.structure(like), [named[name] for name in name_arrays(like)])
+        x = _scale(info, x) if isinstance(info, SeriesInfo) else x.astype(float) / task.scale
+        state, ys = task.network.step(model.params, state, x)
+        classify = not isinstance(info, SeriesInfo) or info.form.classes
+        return name_arrays(state), jax.nn.softmax(ys) if classify else _to_units(info, ys[..., 0])
+
+    (batch,) = export.symbolic_shape("N")
+    dtype = "float32" if isinstance(info, SeriesInfo) else "uint8"
+    inputs = name_arrays(_state_like(model, batch)), jax.ShapeDtypeStruct((batch, task.input_size), dtype)
+    return export.export(jax.jit(step), platforms=PLATFORMS)(*inputs).serialize()
+
+
+def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step: bool = False) -> str:
+    """Says what an exported model takes and gives, and how to run it."""
+    info, image = model.data, not isinstance(model.data, SeriesInfo)
+    _, inputs = _whole(model, model.task, model.params)
+    names = ", ".join(inputs)
+    if format == "safetensors":
+        scaled = f"images / {info.max_pixel}, [rows, N, columns]" if image else "scaled inputs [T, N, D], see data.json"
+        return (
+            f"{file}: the network and its parameters, without scaling\n"
+            f"To run it: net, params = rnn_jax.load('{file}'); net.apply(params, xs), xs {scaled}"
+        )
+    load = f"jax.export.deserialize(open('{file}', 'rb').read())"
+    if step:
+        state = ", ".join(f"{name} [N, {', '.join(map(str, a.shape[1:]))}]" for name, a in _named_state(model).items())
+        takes, run = (
+            f"state, {'uint8' if image else 'float32'} [N, {_task(model).input_size}]",
+            f"{load}.call(state, x)",
+        )
+        lines = [f"State, zeros at first: {state.replace('[N, ]', '[N]')}"]
+    else:
+        takes = ", ".join(
+            f"{a.dtype} {'lengths ' if name == 'lengths' else ''}[{', '.join(map(str, a.shape))}]"
+            for name, a in inputs.items()
+        )
+        feeds = ", ".join(f"'{name}': {name}" for name in inputs)
+        onnx = f"onnxruntime.InferenceSession('{file}').run(None, {{{feeds}}})"
+        run, lines = (onnx if format == "onnx" else f"{load}.call({names})"), []
+    if not image:
+        channels = info.form.channels if info.missing == "error" else (*info.form.channels, "missing")
+        lines.append(f"Channels: {', '.join(channels)}")
+    where = "onnxruntime and others" if format == "onnx" else ", ".join(PLATFORMS)
+    gives = ("state, " if step else "") + _describe_output(model, step)
+    return "\n".join([f"{file}: {takes} -> {gives}, for {where}", *lines, f"To run it: {run}"])
+
+
+def _task(model: Model) -> Any:
+    """Returns the task, which has a network whichever it is."""
+    return model.task
+
+
+def _whole(model: Model, task: Any, params: Params) -> tuple[Callable[..., Array], Mapping[str, Any]]:
+    """Returns the function from raw inputs to outputs in units, and the shapes of its arguments by name."""
+    info, (batch,) = model.data, export.symbolic_shape("N")
+    if not isinstance(info, SeriesInfo):
+        images = jax.ShapeDtypeStruct((batch, *info.image_shape), "uint8")
+        return functools.partial(task.predict, params), {"images": images}
 
     def predict(inputs: Array, lengths: Array | None = None) -> Array:
-        scaled = jnp.where(deviation > 0, (inputs - mean) / np.where(deviation > 0, deviation, 1), 0)
-        outputs = model.task.predict(model.params, scaled, lengths)
-        return outputs if info.form.classes else outputs * info.goal.deviation[0] + info.goal.mean[0]
+        return _to_units(info, task.predict(params, _scale(info, inputs), lengths))
 
-    (batch,) = export.symbolic_shape("batch")
-    shapes = [jax.ShapeDtypeStruct((batch, info.steps, len(mean)), "float32")]
-    if info.ragged:
-        shapes.append(jax.ShapeDtypeStruct((batch,), "int32"))
-    return export.export(jax.jit(predict), platforms=PLATFORMS)(*shapes).serialize()
+    inputs = {"inputs": jax.ShapeDtypeStruct((batch, info.steps, len(info.scaling.mean)), "float32")}
+    lengths = {"lengths": jax.ShapeDtypeStruct((batch,), "int32")} if info.ragged else {}
+    return predict, inputs | lengths
 
 
-def describe_export(model: Model, file: Path) -> str:
-    """Says what an exported model takes and gives, and how to run it."""
-    info, form = model.data, model.data.form
-    lengths = ", int32 lengths [N]" if info.ragged else ""
-    step = f"{info.steps}, " if form.per_step else ""
-    what = {
-        "classify": f"probabilities [N, {step}{len(form.classes)}] of {', '.join(form.classes)}",
-        "regress": f"{form.target} [N{', ' + step[:-2] if step else ''}]",
-        "forecast": f"{form.target} [N, {info.horizon}]",
-    }[form.task]
-    channels = form.channels if info.missing == "error" else (*form.channels, "missing")
-    call = "inputs, lengths" if info.ragged else "inputs"
+def _scale(info: SeriesInfo, inputs: Array) -> Array:
+    """Scales channels in units of the data."""
+    mean, deviation = (np.array(values, np.float32) for values in info.scaling)
+    return jnp.where(deviation > 0, (inputs - mean) / np.where(deviation > 0, deviation, 1), 0)
+
+
+def _to_units(info: SeriesInfo, outputs: Array) -> Array:
+    """Returns predictions in units of the target; probabilities have none."""
+    return outputs if info.form.classes else outputs * info.goal.deviation[0] + info.goal.mean[0]
+
+
+def _state_like(model: Model, batch: Any) -> Any:
+    """Returns the shapes of the state of `export_step`."""
+    like = jax.eval_shape(lambda: _task(model).network.initial_state((1,)))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), like)
+
+
+def _named_state(model: Model) -> dict[str, Any]:
+    """Returns the shapes of the state by name, of one sequence."""
+    return name_arrays(_state_like(model, 1))
+
+
+def _output(model: Model) -> str:
+    """Names the result."""
+    form = getattr(model.data, "form", None)
     return (
-        f"{file}: float32 [N, {info.steps}, {len(channels)}]{lengths} -> {what}, for {', '.join(PLATFORMS)}\n"
-        f"Channels: {', '.join(channels)}\n"
-        f"To run it: jax.export.deserialize(open('{file}', 'rb').read()).call({call})"
+        "forecast"
+        if form and form.task == "forecast"
+        else "predicted"
+        if form and not form.classes
+        else "probabilities"
     )
+
+
+def _describe_output(model: Model, step: bool) -> str:
+    """Says what a model computes, with the shape."""
+    info = model.data
+    if not isinstance(info, SeriesInfo):
+        return f"probabilities [N, {info.num_classes}]"
+    form = info.form
+    sizes = ["N", *([info.steps] if form.per_step and not step else [])]
+    sizes += {"classify": [len(form.classes)], "regress": [], "forecast": [info.horizon]}[form.task]
+    shape = f"[{', '.join(map(str, sizes))}]"
+    return f"probabilities {shape} of {', '.join(form.classes)}" if form.classes else f"{form.target} {shape}"

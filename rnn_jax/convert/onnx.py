@@ -14,20 +14,22 @@ Every other cell becomes a `Scan` over its step, written primitive by primitive:
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.base import Cell, Layer, Params, State
+from rnn_jax.base import Array, Cell, Layer, Params, State
 from rnn_jax.cells import GRU, LSTM, VanillaRNN
 from rnn_jax.convert.networks import reorder
-from rnn_jax.convert.onnx_ops import Graph, write_function
+from rnn_jax.convert.onnx_ops import Graph, nodes, write_function
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, as_layer
 from rnn_jax.regularization import Dropout, VariationalDropout
 from rnn_jax.saving import find_input_size, name_arrays
 from rnn_jax.sharding import TensorParallel
+from rnn_jax.wrappers import LayerWrapper
 
 _OPSET, _IR_VERSION = 18, 9  # old enough for the runtimes in use
 _IOFC = (0, 3, 1, 2)  # of i, f, g, o
@@ -64,18 +66,13 @@ def to_onnx(net: Cell | Layer, params: Params) -> Any:
       ValueError: for parameters of another network, a class of layer of your own, or a cell whose step needs an
         operator that ONNX lacks.
     """
-    try:
-        import onnx
-        from onnx import helper, numpy_helper
-    except ImportError as error:
-        raise ImportError("to_onnx needs the package onnx: pip install 'rnn_jax[onnx]'") from error
-
+    helper = _import_onnx("to_onnx").helper
     layer, input_size = as_layer(net), find_input_size(net, params)
     params = jax.tree.map(_to_float32, params)
     initial = jax.tree.map(np.asarray, layer.initial_state((1,), np.float32))
     defaults = name_arrays(initial, "state") | {"lengths": np.array([np.iinfo(np.int32).max], np.int32)}
 
-    sequences = _read_inputs(Graph())
+    sequences = _read_inputs(Graph(), "xs", "lengths")
     graph = sequences.graph
     state = jax.tree.map(lambda name: _for_batch(sequences, name), _names(initial, "state"))
     results = _write_layer(sequences, layer, params, state, sequences.xs)
@@ -83,15 +80,87 @@ def to_onnx(net: Cell | Layer, params: Params) -> Any:
         graph.nodes.append(helper.make_node("Identity", [source], [name], name=name))
 
     def info(name: str, like: Any, *axes: str) -> Any:
-        dtype = helper.np_dtype_to_tensor_dtype(np.dtype(like.dtype))
-        return helper.make_tensor_value_info(name, dtype, (*axes, *like.shape[len(axes) :]))
+        return helper.make_tensor_value_info(name, _type_of(like.dtype), (*axes, *like.shape[len(axes) :]))
 
     xs = jax.ShapeDtypeStruct((1, 1, input_size), np.float32)
     final_state, ys = jax.eval_shape(layer.apply, params, xs)
     inputs = [info("xs", xs, "T", "B"), *(info(name, array, f"B of {name}") for name, array in defaults.items())]
     outputs = [info(name, like, "T", "B") for name, like in name_arrays(ys, "ys").items()]
     outputs += [info(name, like, "B") for name, like in name_arrays(final_state, "final_state").items()]
-    initializers = [numpy_helper.from_array(array, name) for name, array in (graph.constants | defaults).items()]
+    return _make_model(graph, inputs, outputs, defaults, str(net))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WithParams(LayerWrapper):
+    """A layer with its parameters, which `function_to_onnx` writes as `to_onnx` does. `apply` ignores its `params`."""
+
+    params: Params
+
+    def apply(
+        self,
+        params: Params,
+        xs: Array,
+        state: State | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[State | None, Array]:
+        """Stands for the layer: xs [T, B, D] -> (None, ys [T, B, H])."""
+        lengths = jnp.asarray(np.iinfo(np.int32).max if lengths is None else lengths, jnp.int32)
+        return None, nodes.bind(xs, jnp.atleast_1d(lengths), write=self._write, size=self.output_size)
+
+    def _write(self, graph: Graph, xs: str, lengths: str) -> str:
+        sequences = _read_inputs(graph, xs, lengths)
+        initial = jax.tree.map(np.asarray, self.layer.initial_state((1,), np.float32))
+        state = jax.tree.map(lambda array: _for_batch(sequences, graph.constant(array)), initial)
+        params = jax.tree.map(_to_float32, self.params)
+        return _write_layer(sequences, self.layer, params, state, sequences.xs)[1]
+
+
+def function_to_onnx(function: Callable[..., Array], inputs: Mapping[str, Any], output: str) -> Any:
+    """Writes a function of batches, such as a trained model with its scaling and its head. Needs the package `onnx`.
+
+    Args:
+      function: computes one array. Recurrent layers within it are `WithParams`.
+      inputs: the shape and dtype of each argument by its name in the model. The first axis, and it alone, is symbolic.
+      output: the name of the result.
+
+    Returns:
+      An `onnx.ModelProto`.
+
+    Raises:
+      ImportError: without the package.
+      ValueError: for an operation that ONNX lacks.
+    """
+    helper, graph = _import_onnx("function_to_onnx").helper, Graph()
+    likes = tuple(inputs.values())
+    batch = graph.add("Shape", next(iter(inputs)), start=0, end=1)
+    (result,) = write_function(graph, function, likes, list(inputs), batch)
+    graph.nodes.append(helper.make_node("Identity", [result], [output], name=output))
+    like = jax.eval_shape(function, *likes)
+    infos = [
+        helper.make_tensor_value_info(name, _type_of(a.dtype), ("N", *a.shape[1:]))
+        for name, a in {**inputs, output: like}.items()
+    ]
+    return _make_model(graph, infos[:-1], infos[-1:], {}, "the function")
+
+
+def _import_onnx(function: str) -> Any:
+    """Imports onnx for a function."""
+    try:
+        import onnx
+
+        return onnx
+    except ImportError as error:
+        raise ImportError(f"{function} needs the package onnx: pip install 'rnn_jax[onnx]'") from error
+
+
+def _make_model(graph: Graph, inputs: Any, outputs: Any, defaults: Mapping[str, np.ndarray], what: str) -> Any:
+    """Makes a model of a graph, and checks it."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    initializers = [numpy_helper.from_array(array, name) for name, array in {**graph.constants, **defaults}.items()]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "rnn_jax", inputs, outputs, initializers),
         opset_imports=[helper.make_opsetid("", _OPSET)],
@@ -101,7 +170,7 @@ def to_onnx(net: Cell | Layer, params: Params) -> Any:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # Its own exceptions are of several classes.
-        raise ValueError(f"{net} has a step that ONNX has no operators for: {error}") from error
+        raise ValueError(f"{what} has a step that ONNX has no operators for: {error}") from error
     return model
 
 
@@ -127,16 +196,17 @@ class _Sequences:
     batch: str  # int64 [1], the size of the batch
 
 
-def _read_inputs(graph: Graph) -> _Sequences:
-    """Writes the nodes that prepare the inputs `xs` and `lengths`."""
+def _read_inputs(graph: Graph, xs: str, lengths: str) -> _Sequences:
+    """Writes the nodes that prepare sequences and their lengths."""
     add, zero = graph.add, graph.constant(0, np.int32)
-    num_steps, batch = add("Shape", "xs", start=0, end=1), add("Shape", "xs", start=1, end=2)
-    num_steps = add("Cast", num_steps, to=_type_of(np.int32))
-    lengths = add("Min", add("Expand", "lengths", batch), num_steps)
-    steps = add("Range", zero, add("Squeeze", num_steps), graph.constant(1, np.int32))
+    num_steps, batch = add("Shape", xs, start=0, end=1), add("Shape", xs, start=1, end=2)
+    # Range over int64, the dtype of sizes: onnxruntime refuses another one where it knows the size beforehand.
+    steps = add("Range", graph.constant(0), add("Squeeze", num_steps), graph.constant(1))
+    steps, num_steps = (add("Cast", name, to=_type_of(np.int32)) for name in (steps, num_steps))
+    lengths = add("Min", add("Expand", lengths, batch), num_steps)
     valid = add("Less", add("Unsqueeze", steps, graph.sizes(1)), lengths)
     # Zeros in place of the padding: a NaN there must reach no output.
-    xs = add("Where", add("Unsqueeze", valid, graph.sizes(2)), "xs", graph.constant(0, np.float32))
+    xs = add("Where", add("Unsqueeze", valid, graph.sizes(2)), xs, graph.constant(0, np.float32))
     is_empty = add("Unsqueeze", add("Equal", lengths, zero), graph.sizes(1))
     return _Sequences(graph, xs, lengths, valid, is_empty, batch)
 

@@ -64,6 +64,10 @@ class Complex(NamedTuple):
 
 Value: TypeAlias = str | Complex
 
+# Stands in a function for nodes that `write(graph, *inputs)` writes: the first input with `size` features.
+nodes = core.Primitive("nodes")
+nodes.def_abstract_eval(lambda x, *_, write, size: x.update(shape=(*x.shape[:-1], size)))
+
 
 @dataclasses.dataclass
 class Graph:
@@ -268,6 +272,9 @@ def _slice(call: _Call, x: str) -> str:
 def _gather(call: _Call, x: str, indices: str) -> str:
     """Cuts one block at computed indices; JAX writes so every slice of an array with a symbolic size."""
     axes = call.dimension_numbers.start_index_map
+    picked = _pick(call, x, indices)
+    if picked is not None:
+        return picked
     whole = all(
         cut == size
         for axis, (cut, size) in enumerate(zip(call.slice_sizes, call.shape, strict=True))
@@ -281,6 +288,27 @@ def _gather(call: _Call, x: str, indices: str) -> str:
     x = add("Slice", x, starts, stops, sizes(*axes))
     collapsed = call.dimension_numbers.collapsed_slice_dims
     return add("Squeeze", x, sizes(*collapsed)) if collapsed else x
+
+
+def _pick(call: _Call, x: str, indices: str) -> str | None:
+    """Picks by a vector of indices along one axis, or along the first axis by `take_along_axis`; None otherwise."""
+    numbers, shape = call.dimension_numbers, call.equation.invars[1].aval.shape
+    (axis, *others), (*_, last) = numbers.start_index_map, shape
+    if others or last != 1 or numbers.collapsed_slice_dims != (axis,):
+        return None
+    add, sizes, ndim = call.graph.add, call.graph.sizes, len(call.shape)
+    rest = tuple(k for k in range(ndim) if k != axis)
+    batching = numbers.operand_batching_dims
+    if not batching and len(shape) == 2 and numbers.offset_dims == rest:
+        return add("Gather", x, add("Squeeze", indices, sizes(1)), axis=axis)
+    if (
+        axis == 0
+        and len(shape) == ndim
+        and batching == numbers.start_indices_batching_dims == tuple(range(1, ndim - 1))
+    ):
+        indices = add("Expand", indices, sizes(*(1 for _ in batching), 1, call.shape[-1]))
+        return add("GatherElements", x, indices, axis=0)
+    return None
 
 
 def _dot_general(call: _Call, x: str, y: str) -> str:
@@ -332,9 +360,14 @@ def _expm1(call: _Call, x: str) -> str:
 
 
 def _iota(call: _Call) -> str:
-    if not all(map(_is_known, call.out_shape)):
+    if not _is_known(call.out_shape[call.dimension]):
         raise ValueError("the exporter knows no numbering of the batch")
-    return call.graph.constant(jax.lax.broadcasted_iota(call.dtype, call.out_shape, call.dimension))
+    known = [size if _is_known(size) else 1 for size in call.out_shape]
+    iota = call.graph.constant(jax.lax.broadcasted_iota(call.dtype, known, call.dimension))
+    if known == list(call.out_shape):
+        return iota
+    parts = [call.graph.sizes(1) if _is_known(size) else call.batch for size in call.out_shape]
+    return call.graph.add("Expand", iota, call.graph.add("Concat", *parts, axis=0))
 
 
 def _split(call: _Call, x: str) -> list[str]:
@@ -366,6 +399,7 @@ _RULES: dict[str, Rule] = {
     "integer_pow": lambda call, x: call.graph.add("Pow", x, call.number(call.y)),
     "iota": _iota,
     "log1p": _log1p,
+    "nodes": lambda call, *inputs: call.write(call.graph, *inputs),
     "ne": lambda call, x, y: call.graph.add("Not", call.graph.add("Equal", x, y)),
     "reshape": _reshape,
     "rsqrt": lambda call, x: call.graph.add("Reciprocal", call.graph.add("Sqrt", x)),

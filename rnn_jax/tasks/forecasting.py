@@ -70,7 +70,7 @@ class Forecasting:
         m = jnp.mean(x, axis=-1, keepdims=True)
         s = jnp.sqrt(jnp.var(x, axis=-1, keepdims=True) + SMALLEST_DEVIATION**2)
         z = (x - m) / s
-        features = inputs.at[..., self.target].set(z)
+        features = jnp.where(np.arange(inputs.shape[-1]) == self.target, z[..., None], inputs)
         f = self.network.apply(params, jnp.moveaxis(features, -2, 0), key=key)
         before = z[..., x.shape[-1] - self.info.season + np.arange(self.info.horizon) % self.info.season]
         return m + s * (before + f), s
