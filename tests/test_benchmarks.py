@@ -11,7 +11,7 @@ import pytest
 from tqdm import tqdm
 
 import benchmarks.__main__ as command
-from benchmarks import experiments, measure
+from benchmarks import experiments, latency, measure
 from benchmarks.cases import GATES, SHAPES, TUTORIAL, Case, Shape, all_cases, default_cases
 from benchmarks.peers import Peer, find_peers
 from benchmarks.report import compute_ratios, section, update_file
@@ -114,6 +114,14 @@ def test_each_command_keeps_to_its_section_of_the_file(tmp_path):
         "<!-- end: written by python -m benchmarks -->\n\n## Also by hand\n\n"
         "<!-- begin: written by other command -->\n\nother\n\n<!-- end: written by other command -->\n"
     )
+
+
+def test_latency_is_measured_in_each_runtime():
+    pytest.importorskip("onnx", reason="onnx is an extra")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    rows = latency.measure_size(1, 2, rounds=1, min_seconds=0)
+    assert [row[:2] for row in rows] == [["1 x 2", "sequence"], ["1 x 2", "step"]]
+    assert all(float(entry.split(" ")[0]) > 0 for row in rows for entry in row[2:])
 
 
 def test_experiments_are_measured(monkeypatch):
