@@ -33,12 +33,14 @@ def standard_promotion():
 def tables(tmp_path_factory):
     """Files of sequences: of unequal length with a class, with a number for each step, and a series of sales."""
     folder = tmp_path_factory.mktemp("tables")
-    rows = {"class": ["id,a,b,kind"], "number": ["id,a,level"], "sales": ["month,sold"]}
+    rows = {"class": ["id,a,b,kind"], "number": ["id,a,level"], "long": ["id,a,b,kind"], "sales": ["month,sold"]}
     for i in range(20):
-        for t in range(4 + i % 3):
+        for t in range(80 + i % 3):
             a, b = RNG.normal(50, 9), RNG.normal(2, 1)
-            rows["class"].append(f"{i},{a:.3f},{b:.3f},{'up' if i % 2 else 'down'}")
-            rows["number"].append(f"{i},{a:.3f},{3 * a + t:.3f}")
+            rows["long"].append(f"{i},{a:.3f},{b:.3f},{'up' if i % 2 else 'down'}")
+            if t < 4 + i % 3:
+                rows["class"].append(rows["long"][-1])
+                rows["number"].append(f"{i},{a:.3f},{3 * a + t:.3f}")
     rows["sales"] += [f"{1950 + m // 12}-{m % 12 + 1:02},{100 + 2 * m + 10 * ((5 * m) % 12)}" for m in range(96)]
     for name, lines in rows.items():
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -48,6 +50,7 @@ def tables(tmp_path_factory):
 FLAGS = {
     "class": {"target": "kind", "sequence_column": "id"},
     "number": {"target": "level", "sequence_column": "id"},
+    "long": {"target": "kind", "sequence_column": "id"},
     "sales": {"horizon": 3, "window": 12},
 }
 
@@ -94,6 +97,7 @@ MODELS = [
     ("images", {"cell": "lstm-layernorm", "recipe": "tutorial"}),
     ("class", {"bidirectional": True}),
     ("number", {"cell": "lstm-peephole"}),
+    ("long", {}),  # three steps are read at once
     ("sales", {"bidirectional": True}),
 ]
 each_model = pytest.mark.parametrize(("kind", "flags"), MODELS, ids=[kind for kind, _ in MODELS])
@@ -169,6 +173,7 @@ def test_a_readout_steps_through_encoders_that_read_forwards_only():
     [
         ("images", {"bidirectional": True}, "--step needs a network that reads forwards only"),
         ("sales", {}, "--step needs a model of single steps: a forecast reads a whole window"),
+        ("long", {}, "--step needs a model of single steps: this one reads 3 at once"),
     ],
 )
 def test_a_model_that_needs_the_whole_sequence_has_no_step(make_model, kind, flags, message):
@@ -194,7 +199,7 @@ def test_the_command_writes_each_format_and_says_how_to_run_it(run, capsys):
     status, out, _ = call(capsys, "export", run, "--step")
     assert status == 0
     assert "step.stablehlo: state, uint8 [N, 8] -> state, probabilities [N, 10], for cpu, cuda, tpu\n" in out
-    assert "State, zeros at first: encoder.0.h [N, 4]\n" in out
+    assert "State, zeros at first: network.encoder.0.h [N, 4]\n" in out
     status, out, _ = call(capsys, "export", run, "--format", "safetensors")
     assert status == 0
     assert f"rnn_jax.load('{run / 'classifier.safetensors'}')" in out

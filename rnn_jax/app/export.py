@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from rnn_jax.base import Array, Params
 from rnn_jax.convert.onnx import WithParams, function_to_onnx
 from rnn_jax.data.series import SeriesInfo
 from rnn_jax.saving import name_arrays, save
+from rnn_jax.tasks.features import features, steps_at_once
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMATS = ("stablehlo", "safetensors", "onnx")
@@ -74,6 +75,14 @@ def export_onnx(model: Model) -> bytes:
         raise Mistake("--format onnx needs the package onnx: pip install 'rnn_jax[onnx]'") from error
 
 
+class StepState(NamedTuple):
+    """State of a model between two steps; sequences also have the step before, scaled, and 1 where there is one."""
+
+    network: Any
+    before: Any = None
+    started: Any = None
+
+
 def export_step(model: Model) -> bytearray:
     """Exports one step of a model as StableHLO, for streams: `call(state, x) -> (state, outputs)`.
 
@@ -89,19 +98,28 @@ def export_step(model: Model) -> bytearray:
         raise ValueError("--step needs a network that reads forwards only: this run reads from both ends")
     if isinstance(info, SeriesInfo) and info.form.task == "forecast":
         raise ValueError("--step needs a model of single steps: a forecast reads a whole window")
+    if isinstance(info, SeriesInfo) and steps_at_once(info) > 1:
+        raise ValueError(f"--step needs a model of single steps: this one reads {steps_at_once(info)} at once")
 
-    def step(named: dict[str, Array], x: Array) -> tuple[dict[str, Array], Array]:
-        like = task.network.initial_state(x.shape[:1])
+    def step(state: StepState, x: Array) -> tuple[StepState, Array]:
+        if not isinstance(info, SeriesInfo):
+            network, logits = task.network.step(model.params, state.network, x.astype(float) / task.scale)
+            return StepState(network), jax.nn.softmax(logits)
+        x = _scale(info, x)
+        before = jnp.where(state.started[:, None] > 0, state.before, x)
+        (_, row), _ = features(info, jnp.stack([before, x], axis=1))
+        network, ys = task.network.step(model.params, state.network, row)
+        outputs = jax.nn.softmax(ys) if info.form.classes else _to_units(info, ys[..., 0])
+        return StepState(network, x, jnp.ones_like(state.started)), outputs
+
+    def named_step(named: dict[str, Array], x: Array) -> tuple[dict[str, Array], Array]:
         state = jax.tree.unflatten(jax.tree.structure(like), [named[name] for name in name_arrays(like)])
-        x = _scale(info, x) if isinstance(info, SeriesInfo) else x.astype(float) / task.scale
-        state, ys = task.network.step(model.params, state, x)
-        classify = not isinstance(info, SeriesInfo) or info.form.classes
-        return name_arrays(state), jax.nn.softmax(ys) if classify else _to_units(info, ys[..., 0])
+        state, outputs = step(state, x)
+        return name_arrays(state), outputs
 
     (batch,) = export.symbolic_shape("N")
-    dtype = "float32" if isinstance(info, SeriesInfo) else "uint8"
-    inputs = name_arrays(_state_like(model, batch)), jax.ShapeDtypeStruct((batch, task.input_size), dtype)
-    return export.export(jax.jit(step), platforms=PLATFORMS)(*inputs).serialize()
+    like, x = _step_inputs(model, batch)
+    return export.export(jax.jit(named_step), platforms=PLATFORMS)(name_arrays(like), x).serialize()
 
 
 def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step: bool = False) -> str:
@@ -117,15 +135,14 @@ def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step
         )
     load = f"jax.export.deserialize(open('{file}', 'rb').read())"
     if step:
-        state = ", ".join(f"{name} [N, {', '.join(map(str, a.shape[1:]))}]" for name, a in _named_state(model).items())
-        takes, run = (
-            f"state, {'uint8' if image else 'float32'} [N, {_task(model).input_size}]",
-            f"{load}.call(state, x)",
-        )
-        lines = [f"State, zeros at first: {state.replace('[N, ]', '[N]')}"]
+        (N,) = export.symbolic_shape("N")
+        state, x = _step_inputs(model, N)
+        parts = ", ".join(f"{name} {_describe_shape(a.shape)}" for name, a in name_arrays(state).items())
+        takes, run = f"state, {x.dtype} {_describe_shape(x.shape)}", f"{load}.call(state, x)"
+        lines = [f"State, zeros at first: {parts}"]
     else:
         takes = ", ".join(
-            f"{a.dtype} {'lengths ' if name == 'lengths' else ''}[{', '.join(map(str, a.shape))}]"
+            f"{a.dtype} {'lengths ' if name == 'lengths' else ''}{_describe_shape(a.shape)}"
             for name, a in inputs.items()
         )
         feeds = ", ".join(f"'{name}': {name}" for name in inputs)
@@ -170,15 +187,19 @@ def _to_units(info: SeriesInfo, outputs: Array) -> Array:
     return outputs if info.form.classes else outputs * info.goal.deviation[0] + info.goal.mean[0]
 
 
-def _state_like(model: Model, batch: Any) -> Any:
-    """Returns the shapes of the state of `export_step`."""
+def _step_inputs(model: Model, N: Any) -> tuple[StepState, Any]:
+    """Returns the shapes of the state and of x of `export_step`, for N sequences."""
+    info = model.data
     like = jax.eval_shape(lambda: _task(model).network.initial_state((1,)))
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype), like)
+    network = jax.tree.map(lambda a: jax.ShapeDtypeStruct((N, *a.shape[1:]), a.dtype), like)
+    if not isinstance(info, SeriesInfo):
+        return StepState(network), jax.ShapeDtypeStruct((N, info.image_shape[1]), "uint8")
+    x = jax.ShapeDtypeStruct((N, len(info.scaling.mean)), "float32")
+    return StepState(network, x, jax.ShapeDtypeStruct((N,), "float32")), x
 
 
-def _named_state(model: Model) -> dict[str, Any]:
-    """Returns the shapes of the state by name, of one sequence."""
-    return name_arrays(_state_like(model, 1))
+def _describe_shape(shape: Sequence[Any]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def _output(model: Model) -> str:
@@ -201,5 +222,5 @@ def _describe_output(model: Model, step: bool) -> str:
     form = info.form
     sizes = ["N", *([info.steps] if form.per_step and not step else [])]
     sizes += {"classify": [len(form.classes)], "regress": [], "forecast": [info.horizon]}[form.task]
-    shape = f"[{', '.join(map(str, sizes))}]"
+    shape = _describe_shape(sizes)
     return f"probabilities {shape} of {', '.join(form.classes)}" if form.classes else f"{form.target} {shape}"

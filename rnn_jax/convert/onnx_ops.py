@@ -370,6 +370,13 @@ def _iota(call: _Call) -> str:
     return call.graph.add("Expand", iota, call.graph.add("Concat", *parts, axis=0))
 
 
+def _pad(call: _Call, x: str, value: str) -> str:
+    low, high, interior = zip(*call.padding_config, strict=True)
+    if any(interior) or min(*low, *high) < 0:
+        raise ValueError("the exporter knows padding at the ends only")
+    return call.graph.add("Pad", x, call.graph.sizes(*low, *high), value)
+
+
 def _split(call: _Call, x: str) -> list[str]:
     return call.graph.add_many("Split", [x, call.graph.sizes(*call.sizes)], len(call.sizes), axis=call.axis)
 
@@ -401,6 +408,8 @@ _RULES: dict[str, Rule] = {
     "log1p": _log1p,
     "nodes": lambda call, *inputs: call.write(call.graph, *inputs),
     "ne": lambda call, x, y: call.graph.add("Not", call.graph.add("Equal", x, y)),
+    "pad": _pad,
+    "rem": lambda call, x, y: call.graph.add("Mod", x, y, fmod=1),
     "reshape": _reshape,
     "rsqrt": lambda call, x: call.graph.add("Reciprocal", call.graph.add("Sqrt", x)),
     "select_n": _select,

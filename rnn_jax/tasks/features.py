@@ -41,8 +41,8 @@ def features(
     """
     x = jnp.moveaxis(jnp.asarray(inputs), -2, 0)
     rates = jnp.asarray(info.rates, x.dtype)
-    d = jnp.zeros_like(x).at[1:].set((x[1:] - x[:-1]) * jnp.where(rates > 0, 1 / jnp.where(rates > 0, rates, 1), 0))
-    x = jnp.concatenate([x, d], axis=-1)
+    d = (x[1:] - x[:-1]) * jnp.where(rates > 0, 1 / jnp.where(rates > 0, rates, 1), 0)
+    x = jnp.concatenate([x, jnp.concatenate([jnp.zeros_like(x[:1]), d])], axis=-1)
     if noise and key is not None:
         x = x + noise * jax.random.normal(key, x.shape, x.dtype)
     if lengths is not None:
