@@ -128,7 +128,8 @@ def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step
     _, inputs = _whole(model, model.task, model.params)
     names = ", ".join(inputs)
     if format == "safetensors":
-        scaled = f"images / {info.max_pixel}, [rows, N, columns]" if image else "scaled inputs [T, N, D], see data.json"
+        series = f"features [T, N, {_task(model).input_size}], as the run's task computes them from scaled inputs"
+        scaled = f"images / {info.max_pixel}, [rows, N, columns]" if image else series
         return (
             f"{file}: the network and its parameters, without scaling\n"
             f"To run it: net, params = rnn_jax.load('{file}'); net.apply(params, xs), xs {scaled}"
