@@ -57,9 +57,10 @@ def _is_gru_with_wide_inputs(problem: Problem) -> bool:
 
 
 def _is_long_and_linear(problem: Problem) -> bool:
-    sizes = [leaf.size for leaf in jax.tree.leaves(problem.state)]
+    num_steps, sizes = problem.xs.shape[0], [leaf.size for leaf in jax.tree.leaves(problem.state)]
+    long = isinstance(num_steps, int) and num_steps >= 300  # a symbolic number of steps counts as few
     small = all(isinstance(size, int) and size <= 128 for size in sizes)  # a symbolic size counts as large
-    return isinstance(problem.cell, LinearCell) and len(problem.xs) >= 300 and small
+    return isinstance(problem.cell, LinearCell) and long and small
 
 
 def _always(problem: Problem) -> bool:
