@@ -93,8 +93,8 @@ RECIPES = {
     ),
 }
 
-# For people's own sequences, which are few: one recipe for every data set. It was chosen with the test figures of public
-# data sets in sight, so results on those are optimistic.
+# For people's own sequences, which are few: one recipe for every data set. It was chosen with the test figures of
+# public data sets in sight, so results on those are optimistic.
 SERIES = Recipe(
     steps=1500,
     max_epochs=None,
