@@ -9,10 +9,7 @@ from rnn_jax.layers import Recurrent, bidirectional, stack
 from rnn_jax.readout import Classifier
 from rnn_jax.regularization import dropout
 from rnn_jax.tasks.classification import Classification
-from rnn_jax.tasks.features import num_features
-from rnn_jax.tasks.forecasting import Forecasting
-from rnn_jax.tasks.regression import Regression
-from rnn_jax.tasks.sequences import SequenceClassification
+from rnn_jax.tasks.table import TASKS
 from rnn_jax.tasks.task import Task
 
 
@@ -35,12 +32,7 @@ def build_task(config: Config, info: DataInfo | SeriesInfo) -> Task:
     if isinstance(info, DataInfo):
         network = Classifier(encoder, info.num_classes, readout=recipe.readout, head=recipe.head)
         return Classification(network, info.image_shape[1], scale=info.max_pixel)
-    form = info.form
-    outputs = {"classify": len(form.classes), "regress": 1, "forecast": info.horizon}[form.task]
-    readout = "every_step" if form.per_step else "final" if form.task == "forecast" else recipe.readout
-    network = Classifier(encoder, outputs, readout=readout, head=recipe.head)
-    if form.task == "forecast":
-        return Forecasting(network, len(info.scaling.mean), info)
-    if form.task == "regress":
-        return Regression(network, num_features(info), info, recipe.noise)
-    return SequenceClassification(network, num_features(info), info=info, noise=recipe.noise)
+    row = TASKS[info.form.task]
+    readout = "every_step" if info.form.per_step else row.readout or recipe.readout
+    network = Classifier(encoder, row.num_outputs(info), readout=readout, head=recipe.head)
+    return row.make(network, info, recipe.noise)

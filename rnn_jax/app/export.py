@@ -19,6 +19,7 @@ from rnn_jax.convert.onnx import WithParams, function_to_onnx
 from rnn_jax.data.series import SeriesInfo
 from rnn_jax.saving import name_arrays, save
 from rnn_jax.tasks.features import features, steps_at_once
+from rnn_jax.tasks.table import TASKS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FORMATS = ("stablehlo", "safetensors", "onnx")
@@ -222,6 +223,7 @@ def _describe_output(model: Model, step: bool) -> str:
         return f"probabilities [N, {info.num_classes}]"
     form = info.form
     sizes = ["N", *([info.steps] if form.per_step and not step else [])]
-    sizes += {"classify": [len(form.classes)], "regress": [], "forecast": [info.horizon]}[form.task]
+    if form.task != "regress":
+        sizes.append(TASKS[form.task].num_outputs(info))
     shape = _describe_shape(sizes)
     return f"probabilities {shape} of {', '.join(form.classes)}" if form.classes else f"{form.target} {shape}"

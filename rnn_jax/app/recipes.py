@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import optax
 
+from rnn_jax.readout import Readout
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -41,7 +43,7 @@ class Recipe:
     clip_norm: float | None
     cell_options: Mapping[str, Any]
     head: Literal["glorot", "normal"]
-    readout: Literal["final", "last_step", "mean"]
+    readout: Readout
     dropout: float = 0.0
     noise: float = 0.0
     patience: int | None = None

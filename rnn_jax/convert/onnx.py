@@ -103,6 +103,7 @@ class WithParams(LayerWrapper):
         state: State | None = None,
         *,
         lengths: Array | None = None,
+        resets: Array | None = None,
         key: Array | None = None,
     ) -> tuple[State | None, Array]:
         """Stands for the layer: xs [T, B, D] -> (None, ys [T, B, H])."""

@@ -1,7 +1,7 @@
 """Columns of tables: whether one holds numbers, times or text, and which role it plays."""
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Column(NamedTuple):
     name: str
     kind: Literal["number", "time", "text", "mixed", "mixed times", "empty", "other"]
     values: np.ndarray | None
-    cells: "pa.ChunkedArray"
+    cells: Any  # a pyarrow.ChunkedArray
     named: bool = True
 
 

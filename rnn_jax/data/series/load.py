@@ -84,7 +84,7 @@ def load_series(
     parts, info = prepare(name, source, summary, [kept, validation, tested], missing)
     if info.form.task == "regress":
         info = info._replace(goal=fit_scaling(_targets(parts[0])[:, None]))
-    else:
+    elif info.form.task == "classify":
         info = info._replace(usual=int(np.bincount(_targets(parts[0])).argmax()))
     lengths = np.concatenate([part.lengths for part in parts])
     info = info._replace(steps=int(lengths.max()), ragged=bool(lengths.min() < lengths.max()))
