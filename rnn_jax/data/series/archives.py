@@ -249,7 +249,7 @@ def _read_attributes(path: Path, lines: list[str]) -> tuple[list[tuple[str, str,
     """Reads the header of an `.arff` file.
 
     Returns:
-        (names, types and places of the attributes, the names within the relational one, the index of the line @data).
+      (names, types and places of the attributes, the names within the relational one, the index of the line @data).
     """
     attributes: list[tuple[str, str, str]] = []
     relation: list[str] = []

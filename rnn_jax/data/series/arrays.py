@@ -19,7 +19,7 @@ def read_npz(path: Path, *, task: str | None = None, like: Form | None = None, n
     numbers or others, is [N], or has a target for each step: [N, T] or [S].
 
     Raises:
-        DataError: If the file is damaged, an array is missing, or its shape or its type is not as above.
+      DataError: if the file is damaged, an array is missing, or its shape or its type is not as above.
     """
     arrays = _read_arrays(path)
     xs, lengths = arrays["xs"], arrays.get("lengths")

@@ -22,12 +22,12 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        name: Its name; for one without a name, "column 1" and so on.
-        kind: "number", "time" or "text"; "mixed" or "mixed times" if most of its texts, but not all, are numbers or
-            times; "empty" if all are missing, and "other" for lists and what else is no scalar.
-        values: float64 for numbers, datetime64 for times, both [S]; None for the other kinds.
-        cells: The arrow array, [S].
-        named: Whether the file has a name for it.
+      name: its name; for one without a name, "column 1" and so on.
+      kind: "number", "time" or "text"; "mixed" or "mixed times" if most of its texts, but not all, are numbers or
+        times; "empty" if all are missing, and "other" for lists and what else is no scalar.
+      values: float64 for numbers, datetime64 for times, both [S]; None for the other kinds.
+      cells: the arrow array, [S].
+      named: whether the file has a name for it.
     """
 
     name: str
@@ -41,7 +41,7 @@ def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> C
     """Finds out the kind of a column.
 
     Raises:
-        ValueError: If it holds dates that can be read in two ways.
+      ValueError: if it holds dates that can be read in two ways.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -121,7 +121,7 @@ def first_wrong(column: Column) -> tuple[int, str]:
     """Finds the first cell that is no number, or no time, in a column where the others are.
 
     Returns:
-        (its row, what is wrong with it).
+      (its row, what is wrong with it).
     """
     is_right, noun = (is_time, "time") if column.kind == "mixed times" else (is_number, "number")
     cells = column.cells.to_pylist()

@@ -38,11 +38,11 @@ def check_size(path: Path, size: int) -> None:
     """Refuses data that would not fit into memory.
 
     Args:
-        path: The file, for the message.
-        size: What it takes unpacked, in bytes.
+      path: the file, for the message.
+      size: what it takes unpacked, in bytes.
 
     Raises:
-        DataError: If several copies of `size` bytes exceed `memory()`.
+      DataError: if several copies of `size` bytes exceed `memory()`.
     """
     limit = memory() // COPIES
     if size > limit:
@@ -56,7 +56,7 @@ def read_bytes(path: Path) -> bytes:
     """Reads a file, which must not be empty nor too large.
 
     Raises:
-        DataError: If it cannot be read, is empty or does not fit into memory.
+      DataError: if it cannot be read, is empty or does not fit into memory.
     """
     try:
         check_size(path, path.stat().st_size)
@@ -77,7 +77,7 @@ def check_text(path: Path, content: bytes) -> bytes:
     """Returns the UTF-8 text of a file, without its byte order mark.
 
     Raises:
-        DataError: If the file is binary or in another encoding.
+      DataError: if the file is binary or in another encoding.
     """
     if content.startswith(UTF_16):
         raise DataError(f"{path} is UTF-16 text: save it as UTF-8")
@@ -99,11 +99,11 @@ def read_lines(path: Path, notify: Notify) -> list[str]:
     """Reads the lines of a text file, without their ends.
 
     Args:
-        path: The file.
-        notify: Is told if the last line has no end, as that of a file that was cut has none.
+      path: the file.
+      notify: is told if the last line has no end, as that of a file that was cut has none.
 
     Raises:
-        DataError: If it cannot be read, is empty, binary, or not UTF-8.
+      DataError: if it cannot be read, is empty, binary, or not UTF-8.
     """
     text = check_text(path, read_bytes(path)).decode()
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -121,11 +121,11 @@ def parse_numbers(texts: list[str], where: str) -> np.ndarray:
     """Parses numbers: texts [T] -> float64 [T], nan for "?" and "nan".
 
     Args:
-        texts: The numbers.
-        where: The file and the line, for the message of an error.
+      texts: the numbers.
+      where: the file and the line, for the message of an error.
 
     Raises:
-        DataError: If one of them is not a finite number.
+      DataError: if one of them is not a finite number.
     """
     try:
         values = np.array([float(text) for text in texts])

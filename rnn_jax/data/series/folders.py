@@ -18,7 +18,7 @@ def read_folder(folder: Path, *, task: str | None = None, like: Form | None = No
     Files and folders whose names begin with a dot are ignored.
 
     Raises:
-        DataError: If there are no subfolders with tables, other files are in them, or the tables differ in columns.
+      DataError: if there are no subfolders with tables, other files are in them, or the tables differ in columns.
     """
     if task not in (None, "classify"):
         raise DataError(f"{folder} is a folder: its subfolders are classes, the task cannot be {task}")

@@ -13,22 +13,22 @@ class SeriesInfo(NamedTuple):
     """The facts about sequences that a trained model depends on. All of them can be hashed and written as JSON.
 
     Attributes:
-        name: The name of the data, part of every report.
-        source: The files, in words.
-        summary: The size and the task of the data, in words.
-        form: What the sequences are about, before channels are added.
-        missing: "error" or "fill", see `load_series`.
-        initial: D numbers, what stands for values that are missing at the beginning: the means of the training part.
-        scaling: Of the channels, the one for missing values included; fitted on the training part.
-        goal: The scaling of the target, for the tasks "regress" and "forecast"; of one channel.
-        rates: D floats, the deviation of the change of each scaled channel from step to step in the training part.
-        steps: T, the steps of the longest sequence, or of a window.
-        ragged: True if sequences are shorter than T.
-        usual: The most frequent class of the training part.
-        horizon: The steps to forecast.
-        season: The steps after which a series resembles itself; 1 if it does not.
-        naive_error: The mean absolute error, in units of the target, of taking the value of one season ago for each
-            step of the training part. MASE is relative to it.
+      name: the name of the data, part of every report.
+      source: the files, in words.
+      summary: the size and the task of the data, in words.
+      form: what the sequences are about, before channels are added.
+      missing: "error" or "fill", see `load_series`.
+      initial: D numbers, what stands for values that are missing at the beginning: the means of the training part.
+      scaling: of the channels, the one for missing values included; fitted on the training part.
+      goal: the scaling of the target, for the tasks "regress" and "forecast"; of one channel.
+      rates: D floats, the deviation of the change of each scaled channel from step to step in the training part.
+      steps: T, the steps of the longest sequence, or of a window.
+      ragged: True if sequences are shorter than T.
+      usual: the most frequent class of the training part.
+      horizon: the steps to forecast.
+      season: the steps after which a series resembles itself; 1 if it does not.
+      naive_error: the mean absolute error, in units of the target, of taking the value of one season ago for each
+        step of the training part. MASE is relative to it.
     """
 
     name: str

@@ -34,28 +34,28 @@ def load_series(
     """Loads people's own sequences as a data set.
 
     Args:
-        path: As for `read_sequences`.
-        test: The same for the test sequences. None takes the file beside `path` whose name has TEST in place of
-            TRAIN; if there is none, a fifth is held out of each class, or, to forecast, the end of each series.
-        task: As for `read_sequences`.
-        target: As for `read_sequences`.
-        sequence_column: As for `read_sequences`.
-        missing: "error" refuses missing values; "fill" carries the last value forward, and adds a channel that is 1
-            where it has done so.
-        horizon: The steps to forecast. None for one season.
-        window: The steps that a forecast reads. None for two seasons or horizons, whichever is longer.
-        season: The steps after which a series resembles itself. None finds it from the times: a year of months, a
-            week of days, a day of hours.
-        seed: Of what is held out at random.
-        notify: As for `read_sequences`.
+      path: as for `read_sequences`.
+      test: the same for the test sequences. None takes the file beside `path` whose name has TEST in place of
+        TRAIN; if there is none, a fifth is held out of each class, or, to forecast, the end of each series.
+      task: as for `read_sequences`.
+      target: as for `read_sequences`.
+      sequence_column: as for `read_sequences`.
+      missing: "error" refuses missing values; "fill" carries the last value forward, and adds a channel that is 1
+        where it has done so.
+      horizon: the steps to forecast. None for one season.
+      window: the steps that a forecast reads. None for two seasons or horizons, whichever is longer.
+      season: the steps after which a series resembles itself. None finds it from the times: a year of months, a
+        week of days, a day of hours.
+      seed: of what is held out at random.
+      notify: as for `read_sequences`.
 
     Returns:
-        The examples, with a `SeriesInfo`. Inputs are float32 [N, T, D] and scaled; targets are int32 ids of classes
-        or float32 scaled numbers: [N], [N, T] if each step has one, or [N, horizon].
+      The examples, with a `SeriesInfo`. Inputs are float32 [N, T, D] and scaled; targets are int32 ids of classes
+      or float32 scaled numbers: [N], [N, T] if each step has one, or [N, horizon].
 
     Raises:
-        DataError: In one line; see `read_sequences`. Also if there is but one class, there are too few sequences or
-            steps, or the test does not match.
+      DataError: in one line; see `read_sequences`. Also if there is but one class, there are too few sequences or
+        steps, or the test does not match.
     """
     path = Path(path)
     train = read_sequences(path, task=task, target=target, sequence_column=sequence_column, notify=notify)

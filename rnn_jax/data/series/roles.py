@@ -32,9 +32,9 @@ class Groups(NamedTuple):
     """How the S rows of a table make N sequences.
 
     Attributes:
-        order: int64 [S], the rows with those of each sequence together.
-        starts: int64 [N], where in `order` each sequence begins.
-        names: The N names.
+      order: int64 [S], the rows with those of each sequence together.
+      starts: int64 [N], where in `order` each sequence begins.
+      names: the N names.
     """
 
     order: np.ndarray
@@ -69,7 +69,7 @@ def sequences_of_table(
     it is a whole sequence.
 
     Raises:
-        DataError: If the columns do not fit together, or it cannot be told what they are for.
+      DataError: if the columns do not fit together, or it cannot be told what they are for.
     """
     if like is not None:
         task, target, sequence_column = like.task, like.target, like.sequence_column
@@ -219,9 +219,9 @@ def steps_of_table(table: Table, like: Form | None, notify: Notify) -> Sequences
     """Makes one sequence of all rows of a table, all columns of numbers its channels, without a target.
 
     Args:
-        table: The table.
-        like: The form of another such table, whose channels and time this one must have.
-        notify: Is told of columns that are left out.
+      table: the table.
+      like: the form of another such table, whose channels and time this one must have.
+      notify: is told of columns that are left out.
     """
     groups = _group(table, None)
     return _steps(table, "forecast", "", None, _find_roles(table, groups, (), like, notify), groups)

@@ -15,8 +15,8 @@ class Scaling(NamedTuple):
     """How channels are standardised.
 
     Attributes:
-        mean: D floats.
-        deviation: D floats, the standard deviations; 0 for a channel that is constant.
+      mean: D floats.
+      deviation: D floats, the standard deviations; 0 for a channel that is constant.
     """
 
     mean: tuple[float, ...]
@@ -64,11 +64,11 @@ def fill_missing(sequences: Sequences, initial: Sequence[float]) -> Sequences:
     """Carries the last value forward, and adds a channel that is 1 where a value was missing, else 0.
 
     Args:
-        sequences: Those with missing values.
-        initial: D numbers, what stands before the first value of a sequence.
+      sequences: those with missing values.
+      initial: D numbers, what stands before the first value of a sequence.
 
     Returns:
-        Sequences with D + 1 channels and no missing values.
+      Sequences with D + 1 channels and no missing values.
     """
     values, starts = sequences.values, sequences.starts
     missing = np.isnan(values)

@@ -20,13 +20,13 @@ class Form(NamedTuple):
     """What sequences are about, apart from their numbers: enough to read another file in the same way.
 
     Attributes:
-        task: One of `TASKS`.
-        channels: The D names of what is measured at each step.
-        target: The name of what is predicted; for the task "forecast", one of the channels.
-        classes: The names of the classes, in the order of their ids; none if the target is a number.
-        per_step: True if each step has a target, False if each sequence has one.
-        sequence_column: The column that tells the sequences of a table apart; None if there is none.
-        time: The column of the times; None if there is none.
+      task: one of `TASKS`.
+      channels: the D names of what is measured at each step.
+      target: the name of what is predicted; for the task "forecast", one of the channels.
+      classes: the names of the classes, in the order of their ids; none if the target is a number.
+      per_step: True if each step has a target, False if each sequence has one.
+      sequence_column: the column that tells the sequences of a table apart; None if there is none.
+      time: the column of the times; None if there is none.
     """
 
     task: str
@@ -42,16 +42,16 @@ class Sequences(NamedTuple):
     """Sequences of numbers, one after another, and their targets.
 
     Attributes:
-        form: What they are about.
-        values: float64 [S, D]; nan where a value is missing.
-        lengths: int64 [N], the steps of each sequence, at least one.
-        targets: int32 ids of classes, or float64 numbers: [N], or [S] if `form.per_step`. None for the task
-            "forecast", whose target is a channel, and where the file has none.
-        names: The N names of the sequences.
-        times: datetime64 or float64 [S]; None if they are not known.
-        lines: int64, the line of the file that holds each sequence [N] or each step [S].
-        source: The file or folder.
-        unit: How `lines` counts: "line" or, in binary files, "row".
+      form: what they are about.
+      values: float64 [S, D]; nan where a value is missing.
+      lengths: int64 [N], the steps of each sequence, at least one.
+      targets: int32 ids of classes, or float64 numbers: [N], or [S] if `form.per_step`. None for the task
+        "forecast", whose target is a channel, and where the file has none.
+      names: the N names of the sequences.
+      times: datetime64 or float64 [S]; None if they are not known.
+      lines: int64, the line of the file that holds each sequence [N] or each step [S].
+      source: the file or folder.
+      unit: how `lines` counts: "line" or, in binary files, "row".
     """
 
     form: Form
@@ -166,16 +166,16 @@ def encode_targets(
     """Turns labels into the ids of classes, int32, or into numbers, float64.
 
     Args:
-        labels: One text for each sequence, or for each step.
-        task: "classify" or "regress".
-        classes: The names of the classes; ids count from 0 in their order.
-        place: Returns the file and line of a label by its index, for the message of an error.
+      labels: one text for each sequence, or for each step.
+      task: "classify" or "regress".
+      classes: the names of the classes; ids count from 0 in their order.
+      place: returns the file and line of a label by its index, for the message of an error.
 
     Returns:
-        As many targets as labels.
+      As many targets as labels.
 
     Raises:
-        DataError: If a label is missing, not among the classes or not a finite number.
+      DataError: if a label is missing, not among the classes or not a finite number.
     """
     ids = {name: i for i, name in enumerate(classes)}
     by_number = {float(name): i for name, i in ids.items() if is_number(name)}
@@ -217,21 +217,21 @@ def assemble(
     """Makes `Sequences` of one array for each sequence.
 
     Args:
-        path: Where they come from.
-        rows: The values of each sequence, float64 [T, D].
-        labels: The target of each sequence, as text; None if there are none.
-        lines: The line of each sequence in the file.
-        channels: The D names.
-        target: The target's name.
-        task: What the targets are for; None to find that out.
-        classes: The classes that the file declares; none to take those that occur.
-        like: What other sequences are about, which these have to match; it replaces `task` and `classes`.
-        names: The N names of the sequences; None to count them from 1.
-        unit: How `lines` counts.
-        notify: Is told if whole numbers are taken as classes.
+      path: where they come from.
+      rows: the values of each sequence, float64 [T, D].
+      labels: the target of each sequence, as text; None if there are none.
+      lines: the line of each sequence in the file.
+      channels: the D names.
+      target: the target's name.
+      task: what the targets are for; None to find that out.
+      classes: the classes that the file declares; none to take those that occur.
+      like: what other sequences are about, which these have to match; it replaces `task` and `classes`.
+      names: the N names of the sequences; None to count them from 1.
+      unit: how `lines` counts.
+      notify: is told if whole numbers are taken as classes.
 
     Raises:
-        DataError: If there are no sequences, they do not match `like`, or a label is not as the task needs it.
+      DataError: if there are no sequences, they do not match `like`, or a label is not as the task needs it.
     """
     if not rows:
         raise DataError(f"{path} holds no sequences")

@@ -7,14 +7,14 @@ def hold_out(classes: np.ndarray | None, count: int, fraction: float, seed: int)
     """Divides sequences at random, so that each class is held out in the same proportion.
 
     Args:
-        classes: int [N], the class of each sequence; None to draw from all of them alike.
-        count: N.
-        fraction: The part to hold out, from 0 to 1. At least one sequence of each class is kept, and, of two or
-            more, at least one is held out.
-        seed: The same seed draws the same sequences.
+      classes: int [N], the class of each sequence; None to draw from all of them alike.
+      count: N.
+      fraction: the part to hold out, from 0 to 1. At least one sequence of each class is kept, and, of two or
+        more, at least one is held out.
+      seed: the same seed draws the same sequences.
 
     Returns:
-        (indices that are kept, indices that are held out), both rising.
+      (indices that are kept, indices that are held out), both rising.
     """
     rng = np.random.default_rng(seed)
     held = []
@@ -37,16 +37,16 @@ def cut_in_time(length: int, window: int, horizon: int, has_test: bool = True) -
     of what training could use, and at least one horizon.
 
     Args:
-        length: T, steps.
-        window: The steps that are read before a forecast.
-        horizon: The steps that are forecast.
-        has_test: False if the test is a series of its own, and all steps are for training and validation.
+      length: T, steps.
+      window: the steps that are read before a forecast.
+      horizon: the steps that are forecast.
+      has_test: False if the test is a series of its own, and all steps are for training and validation.
 
     Returns:
-        (the first step of validation, the first step of the test).
+      (the first step of validation, the first step of the test).
 
     Raises:
-        TooShort: If no training window remains.
+      TooShort: if no training window remains.
     """
     held_out = max(2 * horizon, length // 6)
     test = length - held_out if has_test else length

@@ -22,10 +22,10 @@ class Table(NamedTuple):
     """A table of a file.
 
     Attributes:
-        path: The file.
-        columns: Its columns, all of them [S].
-        lines: int64 [S], where each row lies in the file.
-        unit: How `lines` counts: "line" or "row".
+      path: the file.
+      columns: its columns, all of them [S].
+      lines: int64 [S], where each row lies in the file.
+      unit: how `lines` counts: "line" or "row".
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Table(NamedTuple):
         """Returns the column of that name.
 
         Raises:
-            DataError: If there is none, with the nearest guess.
+          DataError: if there is none, with the nearest guess.
         """
         for column in self.columns:
             if column.name == name:
@@ -54,11 +54,11 @@ def read_table(path: Path, notify: Notify) -> Table:
     """Reads a table by the suffix of its name.
 
     Args:
-        path: A file with one of `SUFFIXES`.
-        notify: Is told if the last line of a CSV file has no end.
+      path: a file with one of `SUFFIXES`.
+      notify: is told if the last line of a CSV file has no end.
 
     Raises:
-        DataError: If the file is damaged, has no rows, or names two columns alike.
+      DataError: if the file is damaged, has no rows, or names two columns alike.
     """
     import pyarrow as pa
 

@@ -17,10 +17,10 @@ def parse_times(texts: Sequence[str]) -> np.ndarray | None:
     """Parses dates, times, months or quarters: texts [S] -> datetime64 [S] without time zone (UTC where one is given).
 
     Returns:
-        None if the texts are not all of them in one and the same known form.
+      None if the texts are not all of them in one and the same known form.
 
     Raises:
-        ValueError: If months and days cannot be told apart, as in 01/02/2020.
+      ValueError: if months and days cannot be told apart, as in 01/02/2020.
     """
     if all(map(ISO.fullmatch, texts)):
         try:

@@ -97,12 +97,12 @@ def make_windows(series: Sequences, info: SeriesInfo, bounds: list[tuple[int, in
     """Cuts windows out of series without missing values: inputs [N, T, D] and targets [N, horizon], both scaled.
 
     Args:
-        series: The series.
-        info: Has the window, the horizon and the scaling.
-        bounds: For each series, the first step that may be a target, and the step after the last.
+      series: the series.
+      info: has the window, the horizon and the scaling.
+      bounds: for each series, the first step that may be a target, and the step after the last.
 
     Raises:
-        DataError: If there is not one window.
+      DataError: if there is not one window.
     """
     d, W, H = info.form.channels.index(info.form.target), info.steps, info.horizon
     inputs, targets = [], []
