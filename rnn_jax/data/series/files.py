@@ -1,4 +1,4 @@
-"""Files as bytes and as lines of text; whatever keeps one from being read is an error of one line."""
+"""Reads files as bytes or as lines of text; every failure is an error of one line."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def check_size(path: Path, size: int) -> None:
 
     Args:
       path: the file, for the message.
-      size: what it takes unpacked, in bytes.
+      size: its unpacked size in bytes.
 
     Raises:
       DataError: if several copies of `size` bytes exceed `memory()`.
@@ -53,7 +53,7 @@ def check_size(path: Path, size: int) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads a file, which must not be empty nor too large.
+    """Reads a file, which must be neither empty nor too large.
 
     Raises:
       DataError: if it cannot be read, is empty or does not fit into memory.
@@ -69,7 +69,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def cannot_read(path: Path, error: OSError) -> DataError:
-    """Says in one line why the system does not let a file be read."""
+    """Makes a one-line error of the system's reason for not reading a file."""
     return DataError(f"cannot read {error.filename or path}: {error.strerror or error}")
 
 
@@ -100,7 +100,7 @@ def read_lines(path: Path, notify: Notify) -> list[str]:
 
     Args:
       path: the file.
-      notify: is told if the last line has no end, as that of a file that was cut has none.
+      notify: called if the last line has no end, as in a truncated file.
 
     Raises:
       DataError: if it cannot be read, is empty, binary, or not UTF-8.
@@ -112,7 +112,7 @@ def read_lines(path: Path, notify: Notify) -> list[str]:
 
 
 def check_end(path: Path, lines: Sequence[str | bytes], notify: Notify) -> None:
-    """Tells the user if the last of the lines is not empty: its end is missing, as in a file that was cut."""
+    """Notifies the user if the last of the lines is not empty: its end is missing, as in a truncated file."""
     if lines[-1]:
         notify(f"{path}, line {len(lines)}: the last line has no end; if the file was cut, its last value may be wrong")
 
@@ -142,7 +142,7 @@ def parse_numbers(texts: list[str], where: str) -> np.ndarray:
 
 
 def _number(text: str) -> float:
-    """Parses a number; nan if it is missing, inf if it is none."""
+    """Parses a number; nan if it is missing, inf if it is not a number."""
     text = text.strip()
     if text == "?":
         return np.nan
@@ -153,7 +153,7 @@ def _number(text: str) -> float:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
-    """Ends a message about an unknown name: with the nearest known one, or with all of them.
+    """Returns the end of a message about an unknown name: the nearest known one, or all of them.
 
     >>> nearest("passengers", ("Date", "Passengers"))
     ", did you mean 'Passengers'?"

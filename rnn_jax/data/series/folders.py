@@ -1,4 +1,4 @@
-"""A folder with one file a sequence, whose class is the name of the subfolder that the file is in."""
+"""Reads a folder with one file for each sequence, in subfolders named after the classes."""
 
 import os
 from pathlib import Path
@@ -63,4 +63,4 @@ def _list(folder: Path) -> list[str]:
 
 
 def _ignore(message: str) -> None:
-    """Says nothing: all tables are alike, and the first one has been described."""
+    """Discards a message: all tables are alike, and the first one has been described."""
