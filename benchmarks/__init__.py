@@ -1,1 +1,1 @@
-"""Times this library against others on the machine at hand: `python -m benchmarks --help`."""
+"""Times this library against others on this machine: `python -m benchmarks --help`."""

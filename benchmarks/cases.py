@@ -1,4 +1,4 @@
-"""What is measured: cells, shapes and modes, their data, and the work that each of them cannot do without."""
+"""The cases of the benchmark: cells, shapes and modes, with their data and their minimal work."""
 
 import dataclasses
 from typing import Literal, NamedTuple, TypeAlias

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.experiments NAME`: what the library's own choices rest on, as sections of RESULTS.md."""
+"""`python -m benchmarks.experiments NAME`: measurements behind the library's own choices, as sections of RESULTS.md."""
 
 import argparse
 import datetime

@@ -1,4 +1,4 @@
-"""The section of RESULTS.md and the picture that `python -m benchmarks.gpu` makes of its measurements."""
+"""Writes the section of RESULTS.md and the picture of `python -m benchmarks.gpu`."""
 
 import statistics
 from collections.abc import Iterator

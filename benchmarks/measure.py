@@ -1,4 +1,4 @@
-"""Measures all peers in turn, round after round, so that what disturbs the machine disturbs all of them alike."""
+"""Measures all peers in turn, round after round, so that disturbances of the machine affect all of them alike."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""The picture of results.json."""
+"""Draws the picture of results.json."""
 
 import statistics
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Tables made of measurements: for the screen and for RESULTS.md."""
+"""Formats measurements as tables, for the screen and for RESULTS.md."""
 
 import math
 import statistics

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.series FOLDER`: every data set of a folder by every cell, beside published results.
+"""`python -m benchmarks.series FOLDER`: trains every cell on every data set of a folder, beside published results.
 
-Each run is the command that a user types, `python train.py --data FILE --cell CELL --seeds N`, in a process of its own.
+Each run is the user's own command, `python train.py --data FILE --cell CELL --seeds N`, in a process of its own.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.tpu`: compiles the training step for TPUs that are not here, and writes docs/tpu.md.
+"""`python -m benchmarks.tpu`: compiles the training step for TPUs without having one, and writes docs/tpu.md.
 
-It needs the TPU's compiler, `pip install libtpu`, and no TPU.
+It needs the TPU's compiler, `pip install libtpu`, but no TPU.
 """
 
 import argparse

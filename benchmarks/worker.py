@@ -1,6 +1,6 @@
-"""The process of one peer: reads requests from stdin, a JSON object a line, and answers each with one on stdout.
+"""The process of one peer: reads requests from stdin, one JSON object a line, and answers each with one on stdout.
 
-Every peer has a process of its own because the thread pools of frameworks disturb each other in one.
+Every peer has its own process, because the thread pools of several frameworks in one process disturb each other.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Uses a trained run: `python -m rnn_jax {evaluate,predict,export} RUN`."""
+"""Evaluates, predicts with or exports a trained run: `python -m rnn_jax {evaluate,predict,export} RUN`."""
 
 import argparse
 import csv
@@ -114,7 +114,7 @@ def export(model: Model, arguments: argparse.Namespace) -> None:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m rnn_jax", description="What can be done with a run of train.py.")
+    parser = Parser(prog="python -m rnn_jax", description="Evaluate, predict with or export a run of train.py.")
     commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,export}", required=True)
 
     def add_command(function: Callable[[Model, argparse.Namespace], None], help: str) -> Parser:
@@ -126,20 +126,20 @@ def _parser() -> Parser:
             choices=("newest", "best"),
             help="the newest, or the one with the best validation score; default: the one that the run has tested",
         )
-        command.add_argument("--seed", type=int, metavar="N", help="of a run with several seeds; default: its first")
+        command.add_argument("--seed", type=int, metavar="N", help="one of the run's seeds; default: its first")
         return command
 
-    command = add_command(evaluate, "accuracy and loss on a split of the data that the run is about")
+    command = add_command(evaluate, "accuracy and loss on a split of the run's data")
     command.add_argument("--split", choices=tuple(SPLITS), default="test", help="which images (default: test)")
-    command.add_argument("--data-dir", type=path, metavar="DIR", help="as of train.py; default: where the run had it")
-    command.add_argument("--accept-data", action="store_true", help="of other data than the run was trained on, too")
+    command.add_argument("--data-dir", type=path, metavar="DIR", help="as in train.py; default: the run's")
+    command.add_argument("--accept-data", action="store_true", help="accept data other than the run's")
     command = add_command(predict, "a CSV table of the predicted class and of all probabilities, for each image")
     command.add_argument(
         "files",
         nargs="+",
         type=path,
         metavar="FILE",
-        help="a picture, or a .npy array of many; own data: a file of them",
+        help="a picture, or a .npy array of many; own data: a file of sequences",
     )
     command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
     command = add_command(export, "the model as a file for other programs")

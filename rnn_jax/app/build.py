@@ -1,4 +1,4 @@
-"""From the configuration of a run to its cell, its network and its task."""
+"""Builds the cell, the network and the task of a run from its configuration."""
 
 from rnn_jax.app.config import Config
 from rnn_jax.base import Cell, Layer

@@ -1,9 +1,8 @@
-"""Checkpoints: states of training on disk, written in the background by orbax, checked before they are trusted.
+"""Checkpoints: training states on disk, written asynchronously by orbax and verified before they are restored.
 
-Orbax writes a checkpoint under a temporary name and renames it when it is complete. A checkpoint that is no longer
-needed is first moved into the folder `removed`, and deleted there. So a process that is killed leaves nothing partial
-behind a checkpoint's name. Checksums, which orbax does not keep, find later damage: a checkpoint that does not match
-its own is never restored.
+Orbax writes a checkpoint under a temporary name and renames it when it is complete. An obsolete checkpoint is moved
+into the folder `removed` and deleted there. A killed process therefore never leaves a partial checkpoint under a final
+name. Checksums, which orbax does not keep, detect later corruption: a checkpoint that fails them is never restored.
 """
 
 import json
@@ -31,7 +30,7 @@ ITEM = "default"  # orbax's name for the state, beside its metrics
 
 
 class CheckpointError(CommandError):
-    """A checkpoint cannot be written or read; the message is one line that says which and why."""
+    """A checkpoint cannot be written or read; the message is one line with its path and the reason."""
 
 
 class DamagedError(CheckpointError):
@@ -41,13 +40,13 @@ class DamagedError(CheckpointError):
 class Checkpoints:
     """The checkpoints of a run: the newest few, and the best.
 
-    A context manager that waits at its end until all is written. It moves the damaged checkpoints that it finds at its
-    beginning into the folder `damaged`, so that nothing is lost and their steps can be saved again.
+    A context manager that waits for pending writes on exit. On construction it moves damaged checkpoints into the
+    folder `damaged`, so that nothing is lost and their steps can be saved again.
 
     Args:
       folder: the folder of the checkpoints, made if it does not exist.
-      keep: how many of the newest are kept.
-      warn: is told of each damaged checkpoint, in a line.
+      keep: the number of newest checkpoints to keep.
+      warn: called with one line for each damaged checkpoint.
     """
 
     def __init__(self, folder: Path, *, keep: int, warn: Callable[[str], None]) -> None:
@@ -66,54 +65,54 @@ class Checkpoints:
             self.wait()
         except CheckpointError:
             if exception == (None, None, None):
-                raise  # Else there is something to tell already.
+                raise  # Otherwise another exception is being reported.
         self._delete_removed()
 
     def restore(self, template: Any) -> Any:
-        """Returns the newest state, or None if there is none. All were verified at the beginning.
+        """Restores the newest state; None if there is none. All checkpoints were verified on construction.
 
         Args:
-          template: a state of the same structure, shapes and dtypes; the arrays go where its arrays are, on whatever
-            devices they were when they were saved.
+          template: a state of the same structure, shapes and dtypes. The restored arrays take its shardings, whatever
+            the devices they were saved from.
 
         Raises:
-          CheckpointError: if it is a state of another structure.
+          CheckpointError: if the checkpoint has another structure.
         """
         steps = steps_in(self.folder)
         return _read(self.folder / str(steps[0]), template) if steps else None
 
     def save(self, step: int, state: Any, score: float | None = None) -> None:
-        """Begins to write a checkpoint, after waiting for the one before.
+        """Starts writing a checkpoint, after waiting for the previous write.
 
         Args:
-          step: its number, above all before.
-          state: any pytree of arrays, each whole on one device; typed keys may be among them.
-          score: the highest is the best; None for a checkpoint that is to be kept as one of the newest only.
+          step: the number of updates made, greater than in all previous checkpoints.
+          state: a pytree of arrays, each whole on one device; typed keys are allowed.
+          score: the highest is the best; None to keep the checkpoint only while it is among the newest.
 
         Raises:
-          CheckpointError: if this checkpoint or the one before cannot be written; those before are as they were.
+          CheckpointError: if this checkpoint or the previous one cannot be written. Earlier checkpoints stay intact.
         """
         import orbax.checkpoint as ocp
 
         metrics = {"score": -math.inf if score is None else float(score)}
-        # Of arrays on devices, orbax would expect every process to write a part.
+        # Orbax would expect every process to write its part of arrays on devices.
         on_host = jax.tree.map(np.asarray, without_keys(state))
         self.wait()
         self._delete_removed()
         try:
             self._manager.save(step, args=ocp.args.StandardSave(on_host), metrics=metrics)
-        except Exception as error:  # Of orbax and tensorstore, which have no class for what can go wrong.
+        except Exception as error:  # Orbax and tensorstore have no common class of errors.
             raise self._error(error) from error
 
     def wait(self) -> None:
-        """Waits until all is written; raises `CheckpointError` if it cannot be."""
+        """Waits for pending writes; raises `CheckpointError` if one fails."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._error(error) from error
 
     def _make_manager(self) -> "ocp.CheckpointManager":
-        import orbax.checkpoint as ocp  # It takes half a second to import, which not all who import us need spend.
+        import orbax.checkpoint as ocp  # Imported on demand: it takes half a second.
 
         policies, score_of = ocp.checkpoint_managers, operator.itemgetter("score")
         options = ocp.CheckpointManagerOptions(
@@ -134,17 +133,17 @@ class Checkpoints:
         return ocp.CheckpointManager(self.folder, options=options)
 
     def _write_checksums(self) -> None:
-        """Runs when all of a checkpoint is written, just before it gets its name."""
+        """Writes the checksums of a complete checkpoint, just before orbax gives it its final name."""
         for checkpoint in self.folder.iterdir():
             if checkpoint.is_dir() and checkpoint.name != REMOVED and not (checkpoint / CHECKSUMS).exists():
                 (checkpoint / CHECKSUMS).write_text(json.dumps(_checksums(checkpoint)))
 
     def _delete_removed(self) -> None:
-        """Deletes the checkpoints that are no longer needed, and what a killed process has left of them."""
+        """Deletes obsolete checkpoints, including the remains that a killed process left."""
         shutil.rmtree(self.folder / REMOVED, ignore_errors=True)
 
     def _set_aside(self, step: int) -> None:
-        """Moves a damaged checkpoint to where no one takes it for a sound one."""
+        """Moves a damaged checkpoint into the folder `damaged`."""
         damaged, number = self.folder.parent / DAMAGED, 0
         damaged.mkdir(exist_ok=True)
         while (target := damaged / f"{step}-{number}").exists():
@@ -159,20 +158,20 @@ class Checkpoints:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """The steps of the complete checkpoints in a folder, newest first; none if it is not there."""
+    """Returns the steps of the complete checkpoints in a folder, newest first; empty if there is no folder."""
     if not folder.is_dir():
         return []
     return sorted((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), reverse=True)
 
 
 def newest_checkpoint(folder: Path) -> str:
-    """In words, which is the newest checkpoint in a folder."""
+    """Names the newest checkpoint in a folder, for messages."""
     steps = steps_in(folder)
     return f"the newest checkpoint is of step {steps[0]}" if steps else "there is no checkpoint yet"
 
 
 def is_sound(checkpoint: Path) -> bool:
-    """Whether the files of a checkpoint are what was written."""
+    """True if the files of a checkpoint match its checksums."""
     try:
         return json.loads((checkpoint / CHECKSUMS).read_text()) == _checksums(checkpoint)
     except (OSError, ValueError):
@@ -180,7 +179,7 @@ def is_sound(checkpoint: Path) -> bool:
 
 
 def score(checkpoint: Path) -> float:
-    """Returns the score that a checkpoint was saved with; the lowest of all, if it had none or cannot be read."""
+    """Returns the score saved with a checkpoint; -inf if it has none or cannot be read."""
     try:
         return float(json.loads((checkpoint / "metrics" / "metrics").read_text())["score"])
     except (KeyError, OSError, TypeError, ValueError):
@@ -188,7 +187,7 @@ def score(checkpoint: Path) -> float:
 
 
 def best_first(folder: Path) -> list[int]:
-    """Returns the steps of the complete checkpoints in a folder, that of the highest score first."""
+    """Returns the steps of the complete checkpoints in a folder, the highest score first."""
     return sorted(steps_in(folder), key=lambda step: (score(folder / str(step)), step), reverse=True)
 
 
@@ -198,11 +197,11 @@ def restore(checkpoint: Path, template: Any) -> Any:
     Args:
       checkpoint: its folder.
       template: see `Checkpoints.restore`; its arrays may be `jax.ShapeDtypeStruct` with a sharding. A dictionary of
-        some fields of the state restores those alone.
+        some fields of the state restores only those.
 
     Raises:
       DamagedError: if it does not match its checksums.
-      CheckpointError: if it is another state's.
+      CheckpointError: if it cannot be read, or holds a state of another structure.
     """
     if not is_sound(checkpoint):
         raise DamagedError(f"the checkpoint {checkpoint} is damaged")
@@ -222,7 +221,7 @@ def _read(checkpoint: Path, template: Any) -> Any:
     with ocp.Checkpointer(handler, multiprocessing_options=_this_process()) as checkpointer:
         try:
             restored = checkpointer.restore(checkpoint.absolute() / ITEM, args=arguments)
-        except Exception as error:  # Of any class, see above.
+        except Exception as error:  # Any class, see `save`.
             text = _one_line(error)
             if "not compatible with the stored shape" in text or "structures do not match" in text:
                 text = "it holds arrays of another network or recipe"
@@ -231,7 +230,7 @@ def _read(checkpoint: Path, template: Any) -> Any:
 
 
 def _this_process() -> "ocp.options.MultiprocessingOptions":
-    """Tells orbax that this process alone writes and reads, whatever others there are."""
+    """Configures orbax to read and write in this process alone, without waiting for others."""
     import orbax.checkpoint as ocp
 
     this = jax.process_index()
@@ -241,12 +240,12 @@ def _this_process() -> "ocp.options.MultiprocessingOptions":
 
 
 def without_keys(state: Any) -> Any:
-    """Typed keys as plain arrays, which can be written."""
+    """Converts typed keys to plain arrays, which orbax can write."""
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, state)
 
 
 def with_keys(template: Any, state: Any) -> Any:
-    """Undoes `without_keys` of a state that is like `template`."""
+    """Inverts `without_keys`; the template tells which arrays are keys."""
     return jax.tree.map(
         lambda leaf, data: jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else data,
         template,
@@ -259,12 +258,12 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _checksums(checkpoint: Path) -> dict[str, int]:
-    """CRC-32 of each file of a checkpoint's items; orbax's own notes beside them may still change."""
+    """Computes the CRC-32 of each file of a checkpoint's items; orbax may still change its metadata beside them."""
     files = (path for path in checkpoint.glob("*/**/*") if path.is_file())
     return {path.relative_to(checkpoint).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
 
 
 def _one_line(error: Exception) -> str:
-    """The beginning of an error's message, which may go on for pages."""
+    """Returns the beginning of an error's message in one line; some messages go on for pages."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else text[:200] + " ..."

@@ -1,4 +1,4 @@
-"""The command `train.py`: from its arguments to a finished run."""
+"""The command `train.py`: parses its arguments, prepares a run and trains."""
 
 import contextlib
 import dataclasses
@@ -31,11 +31,11 @@ PROGRAM = "train.py"
 
 
 def main() -> int:
-    """Runs the command of this process's arguments.
+    """Runs the command with this process's arguments.
 
     Returns:
       The exit status: 0; 1 if the loss diverges or something cannot be written; 2 for a mistake of the user's; 130
-      and 143 if interrupted by Ctrl-C and SIGTERM; 141 if nobody reads the output.
+      and 143 if interrupted by Ctrl-C and SIGTERM; 141 for a broken pipe.
     """
     config = parse()
     quiet_libraries()
@@ -51,7 +51,7 @@ def start() -> NoReturn:
 
 
 def run(config: Config) -> None:
-    """Trains as the configuration says, as one of several processes if it names them."""
+    """Trains a configuration, as one of several processes if it asks for them."""
     with joined(config.coordinator, config.process_count, config.process_id):
         with mistakes():
             data, placement, folder, initial = prepare(config)
@@ -68,7 +68,7 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
     """Loads the data, chooses the devices and, in the first process, makes the run's folder.
 
     Returns:
-      (the data, the devices, the folder, the parameters of `--init-from`); the last two are the first process's alone.
+      (the data, the devices, the folder, the parameters of `--init-from`); the last two are None in other processes.
 
     Raises:
       ValueError, DataError: for a mistake of the user's, before anything is written.
@@ -83,7 +83,7 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
     placement = choose_placement(config, num_bytes(data.train))
     if config.tensorboard:
         check_tensorboard()
-    if config.data is None:  # A resumed run asks for the data that --dataset auto has found by name.
+    if config.data is None:  # Save the name that --dataset auto resolved to, for resuming.
         config = dataclasses.replace(config, dataset=data.info.name)
     fingerprint = digest(data)
     check_same(config.decisions(), config.resume, len(placement.devices), placement.data_on, fingerprint)
@@ -100,8 +100,8 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
 def parse(argv: Sequence[str] | None = None) -> Config:
     """Makes a `Config` from command-line arguments.
 
-    With `--config FILE`, that file gives the flags that are missing. With `--resume`, the resumed run gives them, and
-    its folder becomes `output_dir`; if there is nothing to resume in `--output-dir` yet, they have their defaults.
+    `--config FILE` supplies the missing flags. `--resume` takes them from the resumed run, whose folder becomes
+    `output_dir`; if `--output-dir` holds no run yet, they take their defaults.
 
     Args:
       argv: the arguments; None for those of this process.
@@ -125,7 +125,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
 
 
 def _resumed(given: dict[str, Any]) -> dict[str, Any]:
-    """Completes flags with those of the run that they resume; raises `ValueError` if they contradict it."""
+    """Fills in missing flags from the resumed run; raises `ValueError` if they contradict it."""
     folder = given.get("output_dir") or newest_run()
     if not (folder / CONFIG).exists():
         return given

@@ -45,7 +45,7 @@ class Config:
     """The configuration of `train.py`. Each field is a flag of the same name, described by its help text.
 
     Raises:
-      ValueError: in one line, for a value that makes no sense.
+      ValueError: in one line, for an invalid value.
     """
 
     cell: str = option("lstm", "the recurrent cell", tuple(CELLS))
@@ -208,10 +208,10 @@ class Config:
             raise ValueError("--steps times --batch-size must be below 2147483648")
 
     def training_recipe(self, num_examples: int | None = None) -> Recipe:
-        """Returns the recipe with the values that flags override.
+        """Returns the recipe, with the values of flags that override it.
 
         Args:
-          num_examples: the size of the training set, which may limit the steps; None for no such limit.
+          num_examples: the size of the training set, which may limit the steps; None for no limit.
         """
         recipe = RECIPES[self.recipe] if self.data is None else SERIES
         if num_examples is not None and recipe.max_epochs is not None:
@@ -224,7 +224,7 @@ class Config:
         return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
     def batch_size_for(self, num_examples: int) -> int:
-        """Returns the batch size for a training set: `batch_size`, or less for a few sequences of one's own.
+        """Returns the batch size for a training set: `batch_size`, or less for a small set of own sequences.
 
         Raises:
           ValueError: if the batch would be larger than the training set.
@@ -232,12 +232,12 @@ class Config:
         if self.batch_size <= num_examples:
             return self.batch_size
         if self.data is not None and self.batch_size == SERIES_FLAGS["batch_size"]:
-            return max(1, num_examples - num_examples % 2)  # An even number can be shared by two devices.
+            return max(1, num_examples - num_examples % 2)  # Even, so that two devices can share it.
         noun = "images" if self.data is None else "sequences"
         raise ValueError(f"--batch-size {self.batch_size} is larger than the training set, {num_examples} {noun}")
 
     def to_json(self) -> str:
-        """Writes the configuration as `read_config` reads it, without the values that are not saved."""
+        """Serializes the configuration for `read_config`, without the values that `Rule.saved` excludes."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if rule(field).saved}
         return json.dumps(values, indent=2, default=os.path.abspath) + "\n"
 
@@ -247,7 +247,7 @@ class Config:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Reads a file of `Config.to_json` as arguments of `Config`.
+    """Reads a file written by `Config.to_json` as arguments of `Config`.
 
     Raises:
       ValueError: in one line, if the file cannot be read or is not a configuration.
@@ -265,7 +265,7 @@ def read_config(file: Path) -> dict[str, Any]:
         if name not in fields:
             raise ValueError(f"{file}: unknown field {name!r}{nearest(name, fields)}")
         expected = {Path: str, float: (int, float)}.get(kind(fields[name]), kind(fields[name]))
-        is_bool = isinstance(value, bool)  # which Python counts among the integers
+        is_bool = isinstance(value, bool)  # a subclass of int in Python
         may_be_none = fields[name].default is None and value is None
         if not may_be_none and (not isinstance(value, expected) or is_bool != (expected is bool)):
             raise ValueError(f"{file}: {name} cannot be {value!r}")

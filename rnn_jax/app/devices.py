@@ -1,4 +1,4 @@
-"""The devices that share the work, and the place of the training data."""
+"""Chooses devices and the location of the training data, and fixes JAX's settings."""
 
 import logging
 import os
@@ -15,19 +15,19 @@ UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not report it, such as CPU
 
 
 class Placement(NamedTuple):
-    """Where training happens.
+    """The devices of a run and the location of its training data.
 
     Attributes:
       devices: the devices that share each batch.
-      data_on: where the training data lie.
+      data_on: the location of the training data.
     """
 
     devices: list[Any]
     data_on: Literal["device", "host"]
 
 
-# JAX's settings that a run depends on. A program has its own, whatever the environment: a run is resumed and evaluated
-# in another shell, or on another machine, than it began in. True: the user is told that a setting has no effect.
+# JAX's settings that change results. The program fixes them, whatever the environment, because a run may be resumed and
+# evaluated in another shell or on another machine. True: warn that the environment's value has no effect.
 SETTINGS = {
     "jax_default_prng_impl": ("threefry2x32", False),
     "jax_threefry_partitionable": (True, False),
@@ -39,10 +39,10 @@ SETTINGS = {
 
 
 def use_own_settings(warn: Callable[[str], None]) -> None:
-    """Sets the settings of JAX that decide about results, as a program does before it uses JAX.
+    """Fixes the settings of JAX that change results. A program calls it before it uses JAX.
 
     Args:
-      warn: is told, in a line, of each that the environment sets otherwise and whose effect would be missed.
+      warn: called with one line for each overridden setting of the environment whose effect would be missed.
     """
     for name, (value, is_missed) in SETTINGS.items():
         if getattr(jax.config, name) != value:
@@ -55,11 +55,11 @@ def check_devices() -> None:
     """Starts JAX's backend; raises `ValueError`, in one line, if there is none of the kind that JAX_PLATFORMS names."""
     logger = logging.getLogger("jax._src.xla_bridge")
     level = logger.level
-    logger.setLevel(logging.CRITICAL)  # It logs, in many lines, the error that it raises.
+    logger.setLevel(logging.CRITICAL)  # JAX logs in many lines the error that it also raises.
     try:
         with refusing_unknown_flags():
             jax.devices()
-    except Exception as error:  # an AssertionError, for one
+    except Exception as error:  # AssertionErrors among them
         if asked := jax.config.jax_platforms:  # type: ignore
             raise ValueError(f"JAX_PLATFORMS is {asked}, but JAX finds no such device here") from error
         raise ValueError(f"JAX finds no device: {' '.join(str(error).split()[:30])}") from error
@@ -78,9 +78,9 @@ def choose_placement(config: Config, num_bytes: int) -> Placement:
 
 
 def use_every_core() -> None:
-    """Makes a CPU device of every core that this process may use. Call it before JAX is used for anything else.
+    """Makes one CPU device for each core available to this process. Call it before JAX is used.
 
-    XLA takes a recurrent network's step on one core. Batches shared by several CPU devices keep all of them busy.
+    XLA runs a recurrent network's step on one core. Sharding the batch over several CPU devices keeps all cores busy.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", cores)
@@ -90,12 +90,12 @@ def choose_devices(count: int | None, batch_size: int) -> list[Any]:
     """Chooses the devices that share a batch equally, the same number in every process.
 
     Args:
-      count: their number in all processes; None for as many as possible.
+      count: their number over all processes; None for as many as possible.
       batch_size: examples in a batch.
 
     Raises:
-      ValueError: for more devices than there are, or a number that does not divide the batch, or that the processes
-        cannot share.
+      ValueError: for more devices than there are, a number that does not divide the batch, or one that the processes
+        cannot share equally.
     """
     processes = jax.process_count()
     own = [[device for device in jax.devices() if device.process_index == i] for i in range(processes)]
@@ -114,15 +114,15 @@ def choose_devices(count: int | None, batch_size: int) -> list[Any]:
 
 
 def choose_data_on(asked: str, num_bytes: int, seeds: int) -> Literal["device", "host"]:
-    """Chooses where the training data lie: on every device, or on the host.
+    """Chooses the location of the training data: every device, or the host.
 
     Args:
       asked: "device", "host", or "auto": on the device if they take at most `DATA_SHARE` of its memory.
-      num_bytes: their size.
+      num_bytes: the size of the data.
       seeds: the number of states trained at once.
 
     Raises:
-      ValueError: for data on the host and several seeds, each of which has batches of its own.
+      ValueError: for data on the host with several seeds, each of which draws its own batches.
     """
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY)
     fits = num_bytes <= DATA_SHARE * memory

@@ -1,4 +1,4 @@
-"""A digest of a data set, by which a run recognizes the data that it was trained on."""
+"""The digest of a data set, which identifies the training data of a run."""
 
 import hashlib
 
@@ -7,11 +7,11 @@ import numpy as np
 from rnn_jax.data import Dataset
 from rnn_jax.data.examples import num_bytes
 
-MOST_BYTES = 1 << 30  # of one part; of a larger one every second, third ... example is read
+MOST_BYTES = 1 << 30  # of one split; a larger one is subsampled to every second, third, ... example
 
 
 def digest(data: Dataset) -> str:
-    """Computes a SHA-256 of the arrays of a data set, which does not depend on where they were read from."""
+    """Computes the SHA-256 of a data set's arrays, which does not depend on their source."""
     hasher = hashlib.sha256()
     for part in (data.train, data.validation, data.test):
         stride = -(-num_bytes(part) // MOST_BYTES) or 1

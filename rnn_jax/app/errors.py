@@ -1,4 +1,4 @@
-"""The ways in which a command ends: exceptions that carry an exit status, and the one place that reports them."""
+"""Exceptions that end a command with an exit status, and the function that reports them."""
 
 import contextlib
 import signal
@@ -11,7 +11,7 @@ from rnn_jax.app.interruption import Interruption
 from rnn_jax.app.streams import discard_output, tell
 from rnn_jax.data import DataError
 
-READER_GONE = 128 + 13  # the status of a process that SIGPIPE has ended
+READER_GONE = 128 + 13  # the exit status of a process killed by SIGPIPE
 
 
 class CommandError(Exception):
@@ -25,20 +25,20 @@ class CommandError(Exception):
 
 
 class Mistake(CommandError):
-    """The user can put it right."""
+    """A mistake that the user can correct."""
 
     status = 2
 
 
 class SharedEnd(CommandError):
-    """Ends every process of a run alike, at the same step."""
+    """Ends all processes of a run at the same step."""
 
 
 class Interrupted(SharedEnd):
-    """Training has stopped because a signal asked for it. It has been reported when this is raised.
+    """A signal has stopped training. Raised after the signal has been reported.
 
     Attributes:
-      status: the exit status that shells give to a process which a signal has ended, 128 and the signal's number.
+      status: 128 plus the signal's number, the exit status that shells give to a killed process.
     """
 
     def __init__(self, signal: signal.Signals) -> None:
@@ -48,7 +48,7 @@ class Interrupted(SharedEnd):
 
 @contextlib.contextmanager
 def mistakes() -> Iterator[None]:
-    """Turns errors in values and in data, which the user can put right, into `Mistake`."""
+    """Raises `ValueError` and `DataError` within the context as `Mistake`."""
     try:
         yield
     except (DataError, ValueError) as error:
@@ -56,15 +56,15 @@ def mistakes() -> Iterator[None]:
 
 
 def run_command(program: str, command: Callable[[], None]) -> int:
-    """Runs a command and reports how it ends: nothing for success, else one line on stderr.
+    """Runs a command and reports its failure in one line on stderr.
 
     Args:
       program: the name that begins the line.
       command: raises `CommandError` to end with a status of its own.
 
     Returns:
-      The exit status: 0; that of a `CommandError`; 1 for what cannot be read or written; 130 for Ctrl-C; 141 when
-      nobody reads the output.
+      The exit status: 0; that of a `CommandError`; 1 for an `OSError`, nan under JAX_DEBUG_NANS or too little memory;
+      130 for Ctrl-C; 141 for a broken pipe.
     """
 
     def fail(status: int, message: str) -> int:
@@ -78,12 +78,12 @@ def run_command(program: str, command: Callable[[], None]) -> int:
         return fail(error.status, str(error) and f"error: {error}")
     except KeyboardInterrupt as error:
         return fail(error.status if isinstance(error, Interruption) else 128 + signal.SIGINT, "interrupted")
-    except BrokenPipeError:  # The reader of the output has gone, as `head` does.
+    except BrokenPipeError:  # The reader has closed the pipe, as `head` does.
         discard_output()
         return READER_GONE
     except OSError as error:
         return fail(1, f"error: cannot write {error.filename or 'to the output folder'}: {error.strerror or error}")
-    except FloatingPointError as error:  # of JAX, if JAX_DEBUG_NANS asks for it
+    except FloatingPointError as error:  # raised by JAX under JAX_DEBUG_NANS
         return fail(1, f"error: {' '.join(str(error).split())}")
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):

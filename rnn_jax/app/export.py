@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs: StableHLO, ONNX, or its network alone as safetensors."""
+"""Exports a trained model for other programs: as StableHLO, as ONNX, or its network alone as safetensors."""
 
 import dataclasses
 import functools
@@ -51,14 +51,14 @@ def write_export(model: Model, file: Path, format: str = "stablehlo", *, step: b
 def export_model(model: Model) -> bytearray:
     """Exports a model as StableHLO, for any number of images or sequences, on CPU, CUDA and TPU.
 
-    The bytes are loaded and run by `jax.export.deserialize(data).call(images)`, images uint8 [N, rows, columns] ->
-    float32 [N, C], also by versions of JAX up to half a year older or younger
+    `jax.export.deserialize(data).call(images)` runs the bytes: images uint8 [N, rows, columns] -> float32 [N, C].
+    Versions of JAX up to half a year older or newer can run them
     (https://docs.jax.dev/en/latest/export/export.html, "Compatibility guarantees").
 
-    Of people's own sequences, `call(inputs)`, or `call(inputs, lengths)` where sequences are shorter than T: inputs
-    float32 [N, T, D] with the channels and in the units of the training data, lengths int32 [N]. It returns
-    probabilities [N, C], numbers [N] or forecasts [N, horizon] in units of the target; of every step, [N, T, C] or
-    [N, T].
+    For the user's own sequences, the call is `call(inputs)`, or `call(inputs, lengths)` if sequences may be shorter
+    than T: inputs float32 [N, T, D] with the channels and in the units of the training data, lengths int32 [N]. The
+    result is probabilities [N, C], numbers [N] or forecasts [N, horizon] in units of the target; with a target for
+    each step, [N, T, C] or [N, T].
     """
     function, inputs = _whole(model, _task(model), model.params)
     return export.export(jax.jit(function), platforms=PLATFORMS)(*inputs.values()).serialize()
@@ -77,7 +77,7 @@ def export_onnx(model: Model) -> bytes:
 
 
 class StepState(NamedTuple):
-    """State of a model between two steps; sequences also have the step before, scaled, and 1 where there is one."""
+    """State of a model between two steps; for sequences also the scaled previous step, and 1 if there is one."""
 
     network: Any
     before: Any = None
@@ -124,7 +124,7 @@ def export_step(model: Model) -> bytearray:
 
 
 def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step: bool = False) -> str:
-    """Says what an exported model takes and gives, and how to run it."""
+    """Describes the inputs and outputs of an exported model, and the call that runs it."""
     info, image = model.data, not isinstance(model.data, SeriesInfo)
     _, inputs = _whole(model, model.task, model.params)
     names = ", ".join(inputs)
@@ -159,7 +159,7 @@ def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step
 
 
 def _task(model: Model) -> Any:
-    """Returns the task, which has a network whichever it is."""
+    """Returns the task, typed so that its network is accessible."""
     return model.task
 
 
@@ -205,7 +205,7 @@ def _describe_shape(shape: Sequence[Any]) -> str:
 
 
 def _output(model: Model) -> str:
-    """Names the result."""
+    """Names the output of a model."""
     form = getattr(model.data, "form", None)
     return (
         "forecast"
@@ -217,7 +217,7 @@ def _output(model: Model) -> str:
 
 
 def _describe_output(model: Model, step: bool) -> str:
-    """Says what a model computes, with the shape."""
+    """Describes the output of a model, with its shape."""
     info = model.data
     if not isinstance(info, SeriesInfo):
         return f"probabilities [N, {info.num_classes}]"

@@ -1,4 +1,4 @@
-"""Files written as a whole or not at all, whose errors name them."""
+"""Atomic writes of files, and errors that name the file."""
 
 import contextlib
 import os
@@ -7,26 +7,26 @@ from pathlib import Path
 
 
 def unfinished(file: Path) -> Path:
-    """Returns the name of a file while it is being written."""
+    """Returns the temporary name of a file in progress."""
     return file.with_name(file.name + ".unfinished")
 
 
 def write_text(file: Path, text: str) -> None:
-    """Writes a file as a whole or not at all, see `write_bytes`."""
+    """Writes a file atomically, see `write_bytes`."""
     write_bytes(file, text.encode())
 
 
 def write_bytes(file: Path, data: bytes | bytearray) -> None:
-    """Writes a file as a whole or not at all; a pipe or a device is written to directly.
+    """Writes a file atomically; a pipe or a device is written to directly.
 
     Raises:
-      OSError: with the name of the file, which is then as it was.
+      OSError: with the name of the file, which stays unchanged.
     """
     with naming(file):
         if file.exists() and not file.is_file():
             file.write_bytes(data)
             return
-        file = Path(os.path.realpath(file))  # A link stays a link.
+        file = Path(os.path.realpath(file))  # Replace the link's target, not the link.
         try:
             unfinished(file).write_bytes(data)
             unfinished(file).replace(file)
@@ -38,7 +38,7 @@ def write_bytes(file: Path, data: bytes | bytearray) -> None:
 
 @contextlib.contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Within the context, every `OSError` has the name of the file, which Python knows only when it opens it."""
+    """Adds the file's name to every `OSError` of the context; Python itself adds it only on opening a file."""
     try:
         yield
     except OSError as error:

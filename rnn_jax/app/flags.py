@@ -1,4 +1,4 @@
-"""Command lines made from dataclass fields. A mistake in one is a single line, with the nearest guess."""
+"""Command lines made from dataclass fields. A mistake is reported in one line, with the nearest valid word."""
 
 import argparse
 import dataclasses
@@ -14,17 +14,17 @@ METAVARS = {int: "N", float: "X", str: "NAME", Path: "DIR"}
 
 
 class Rule(NamedTuple):
-    """The rules of a flag, kept with its field.
+    """The rules of a flag, stored with its field.
 
     Attributes:
       help: the help text.
-      choices: the only values that make sense; None for any.
-      check: (flag, value) -> None, raises `ValueError` for a value out of range; it is not asked about None.
+      choices: the valid values; None for any.
+      check: (flag, value) -> None, raises `ValueError` for a value out of range; not called for None.
       decides: True if the value can change the trained parameters; False for placement, paths and logging.
       saved: True if the value is written into a run's configuration.
-      overrides: True if the value, when given, takes the place of the recipe's.
-      metavar: the placeholder of the value in help texts; None for that of its type.
-      negatable: True if there is a flag `--no-...`, too.
+      overrides: True if the value, when given, replaces the recipe's.
+      metavar: the placeholder of the value in help texts; None for the default of its type.
+      negatable: True to add a flag `--no-...`.
     """
 
     help: str
@@ -41,10 +41,10 @@ def option(default: Any, help: str, choices: Sequence[str] | None = None, **rule
     """Makes a dataclass field that is a flag.
 
     Args:
-      default: the field's default. If it is None, `help` explains what that means.
+      default: the field's default; `help` explains None.
       help: the flag's help text.
-      choices: the only values that make sense.
-      **rules: of `Rule`.
+      choices: the valid values; None for any.
+      **rules: other fields of `Rule`.
     """
     return dataclasses.field(default=default, metadata={"rule": Rule(help, choices, **rules)})
 
@@ -74,7 +74,7 @@ def flag(name: str) -> str:
 
 
 def in_flags(message: str) -> str:
-    """Writes the arguments of Python in a message as flags.
+    """Rewrites the Python arguments in a message as flags.
 
     >>> in_flags('name the column: target=NAME, or missing="fill"')
     'name the column: --target NAME, or --missing fill'
@@ -83,13 +83,13 @@ def in_flags(message: str) -> str:
 
 
 def kind(field: dataclasses.Field) -> type:
-    """Returns the type of a field that is not None: the `int` of `int | None`."""
+    """Returns the type of a field without None: `int` for `int | None`."""
     alternatives: tuple[Any, ...] = (*typing.get_args(field.type), field.type)
     return next(t for t in alternatives if t is not type(None))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Ends a message about an unknown word with the nearest known one, if any is near.
+    """Returns the end of a message about an unknown word: the nearest known one, if any is near.
 
     >>> nearest("--hiden-size", ["--hidden-size", "--cell"])
     ', did you mean --hidden-size?'
@@ -99,7 +99,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, and which guesses the flag that was meant."""
+    """An `ArgumentParser` that reports errors in one line and suggests the nearest flag."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -144,5 +144,5 @@ def path(text: str) -> Path:
 
 
 def absolute_path(text: str) -> Path:
-    """Makes a path that means the same from every folder, as one that is saved must."""
+    """Makes an absolute path, because saved configurations are read from other folders."""
     return Path(os.path.abspath(path(text)))

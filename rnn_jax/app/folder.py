@@ -1,4 +1,4 @@
-"""The folder of a run: its configuration, the facts about its data, and everything that the run leaves.
+"""The folder of a run: its configuration, the facts about its data, and its outputs.
 
 | in the folder | contents |
 |---|---|
@@ -7,7 +7,7 @@
 | metrics.csv | a row for every 50 steps and each seed, see `rnn_jax.app.metrics` |
 | checkpoints/ | the newest and the best states, see `rnn_jax.app.checkpoint` |
 | training_curve.png and others | pictures, see `rnn_jax.tasks.plots` |
-| tensorboard/ | events, if asked for |
+| tensorboard/ | events, with `--tensorboard` |
 | lock | locked while a process trains |
 """
 
@@ -42,16 +42,16 @@ DIGEST = "digest"  # of the data, among the facts about them
 
 
 class RunFolder:
-    """The folder of a run in progress, locked against other processes. A context manager that unlocks it.
+    """The locked folder of a run in progress; a context manager that unlocks it on exit.
 
     Args:
       path: the folder, which must be new or empty unless the run is resumed.
       config: the configuration as JSON.
       info: the facts about the data.
       digest: the digest of the data.
-      resume: whether the folder may hold a run, which then keeps its files.
-      accept_data: whether a resumed run may go on with other data.
-      warn: is told, in a line, where the file system has no locks.
+      resume: True if the folder may hold a run, whose files are kept.
+      accept_data: True if a resumed run may continue with other data.
+      warn: called with one line if the file system has no locks.
 
     Attributes:
       path: the folder.
@@ -97,7 +97,7 @@ class RunFolder:
             ) from error
 
     def keep_steps(self, steps: int | None) -> None:
-        """Writes the number of steps into the configuration, for a run that is to become longer."""
+        """Updates the number of steps in the saved configuration, to extend a run."""
         values = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
         if values.get("steps") != steps:
             write_text(self.path / CONFIG, json.dumps({**values, "steps": steps}, indent=2) + "\n")
@@ -123,11 +123,11 @@ class RunFolder:
 
 
 def check_owner(path: Path, *, resume: bool) -> None:
-    """Raises `ValueError`, in one line, if a folder holds something else than a run, or a run that is not resumed."""
+    """Raises `ValueError`, in one line, if a folder holds something other than a run, or a run that is not resumed."""
     if (path / CONFIG).exists():
         if not resume:
             raise ValueError(f"--output-dir {path} holds a run: go on with it by --resume, or choose a new folder")
-    # A process that dies before the configuration is in its place leaves no more than these.
+    # A process that died before it wrote the configuration leaves at most these files.
     elif path.is_dir() and not set(os.listdir(path)) <= {
         DATA,
         LOCK,
@@ -138,7 +138,7 @@ def check_owner(path: Path, *, resume: bool) -> None:
 
 
 def new_run(cell: str, data: str, runs: Path = RUNS) -> Path:
-    """Makes the folder of a new run, named after its cell, its data and the time. No other process gets the same.
+    """Makes a unique folder for a new run, named after its cell, its data and the time.
 
     Raises:
       ValueError: in one line, if it cannot be made.
@@ -158,7 +158,7 @@ def new_run(cell: str, data: str, runs: Path = RUNS) -> Path:
 
 
 def newest_run(runs: Path = RUNS) -> Path:
-    """Finds the run that was begun last.
+    """Finds the run that started last.
 
     Raises:
       ValueError: if there is none.
@@ -180,20 +180,20 @@ def read_data_info(folder: Path) -> DataInfo | SeriesInfo:
 
 
 def check_data(folder: Path, digest: str, info: DataInfo | SeriesInfo, *, accept: bool, remedy: str) -> bool:
-    """Compares data with those of a run. A folder that does not know its data has nothing to compare.
+    """Compares data with the data of a run: the form, and the digest if the folder records one.
 
     Args:
       folder: the run's.
       digest: the digest of the data.
       info: the facts about them.
-      accept: whether other data of the same form will do.
+      accept: True to accept other data of the same form.
       remedy: the end of the error's message.
 
     Returns:
       True if the data are those of the run.
 
     Raises:
-      ValueError: in one line, if they are not and that will not do.
+      ValueError: in one line, if they are not and `accept` is False, or if their form differs.
     """
     expected = read_data_info(folder)
     if _form(expected) != _form(info):

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: one line and an exit status at any moment, or a request that a loop can ask for.
+"""Handles SIGINT (Ctrl-C) and SIGTERM: ends the process with one line and a status, or records a request to stop.
 
-Imports the standard library alone, so that a command can use it before it imports JAX.
+Imports only the standard library, so that a command can use it before it imports JAX.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ PATIENCE = 2  # seconds, for an exception to reach the end of the command
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal asks the command to end.
+    """A signal has asked the command to end.
 
     Attributes:
-      status: the exit status that shells give to a process which a signal has ended, 128 and the signal's number.
+      status: 128 plus the signal's number, the exit status that shells give to a killed process.
     """
 
     def __init__(self, number: int) -> None:
@@ -33,10 +33,10 @@ class Interruption(KeyboardInterrupt):
 
 
 def end_at_signals(program: str) -> None:
-    """From now on, SIGINT and SIGTERM end the process: one line on stderr, and status 130 or 143.
+    """Makes SIGINT and SIGTERM end the process with one line on stderr and status 130 or 143.
 
-    The process ends without an exception and without the interpreter's clean-up. Callbacks of JAX may swallow an
-    exception, and its threads may crash while the interpreter is taken down.
+    The process ends without an exception and without the interpreter's clean-up: JAX's callbacks may swallow an
+    exception, and its threads may crash during the clean-up.
 
     Args:
       program: the name that begins the line.
@@ -52,16 +52,16 @@ def end_at_signals(program: str) -> None:
 
 
 def ignore_signals() -> None:
-    """From now on, SIGINT and SIGTERM do nothing: the command has done its work."""
+    """Ignores SIGINT and SIGTERM, once the command has finished its work."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def unwinding(program: str) -> Iterator[None]:
-    """Within the context, SIGINT and SIGTERM raise `Interruption`, so that temporary files are removed.
+    """Raises `Interruption` at SIGINT and SIGTERM within the context, so that temporary files are removed.
 
-    If the exception is swallowed, the process ends all the same after `PATIENCE`.
+    If the exception is swallowed, the process still ends after `PATIENCE` seconds.
 
     Args:
       program: the name that begins the line on stderr.
@@ -73,7 +73,7 @@ def unwinding(program: str) -> Iterator[None]:
         os._exit(128 + number)
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        sys.unraisablehook = lambda *_: None  # It would tell of exceptions in finalizers, this one among them.
+        sys.unraisablehook = lambda *_: None  # Otherwise Python prints exceptions in finalizers, this one included.
         for other in SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         threading.Thread(target=insist, args=(number,), daemon=True).start()
@@ -90,17 +90,17 @@ def unwinding(program: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_requests(notice: str) -> Iterator[Callable[[], signal.Signals | None]]:
-    """Within the context, SIGINT (Ctrl-C) and SIGTERM only leave a note; SIGINT after one ends the process at once.
+    """Records SIGINT (Ctrl-C) and SIGTERM within the context; a SIGINT after the first signal ends the process at once.
 
-    Python runs its signal handlers only between two operations of its main thread, of which the call of a jitted
-    function may last minutes. The signals are therefore read in another thread, as they come. A signal that comes too
-    late to be asked for is sent again after the context.
+    Python runs signal handlers only between two operations of the main thread, and one call of a jitted function may
+    last minutes. Another thread therefore reads the signals as they arrive. A signal that arrives too late to be
+    polled is sent again after the context.
 
     Args:
-      notice: is printed on stderr at the first signal.
+      notice: the text printed on stderr at the first signal.
 
     Yields:
-      A function that returns the first signal that has come, or None.
+      A function that returns the first signal received, or None.
     """
     received: list[signal.Signals] = []
 
@@ -118,7 +118,7 @@ def stop_requests(notice: str) -> Iterator[Callable[[], signal.Signals | None]]:
     writer.setblocking(False)
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
-    # At each moment one of the two, the thread or a handler, receives a signal.
+    # At any moment, either the thread or a handler receives a signal.
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     unasked = False

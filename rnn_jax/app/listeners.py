@@ -1,4 +1,4 @@
-"""Listeners of a run's reports: events for TensorBoard, written without TensorFlow."""
+"""Writes a run's reports as events for TensorBoard, without TensorFlow."""
 
 import contextlib
 import importlib.util
@@ -23,14 +23,14 @@ def event_writer(
 ) -> Iterator[Callable[[Sequence[Report]], None]]:
     """Opens a folder of events for the reports after `step`.
 
-    Each report is flushed. Earlier reports that the folder lacks are written at the beginning.
-    Events are an extra: if they cannot be written, that is a warning.
+    Each report is flushed. Earlier reports that the folder lacks are written first.
+    Events are optional: a failure to write them is a warning.
 
     Args:
-      folder: the folder; None writes nothing.
-      step: the last step whose events TensorBoard keeps of those in the folder.
+      folder: the folder; None to write nothing.
+      step: the last step whose existing events remain valid.
       earlier: the reports up to that step.
-      warn: is told, in a line, if events cannot be written.
+      warn: called with one line if events cannot be written.
 
     Yields:
       A function that writes reports, a curve for each quantity and seed.
@@ -71,7 +71,7 @@ def event_writer(
             writer = RecordWriter(str(folder / name))
             stack.callback(_close, writer)
             write_event(file_version="brain.Event:2")
-            # TensorBoard forgets the events that follow this step in earlier files.
+            # Makes TensorBoard discard the events after this step in earlier files.
             write_event(step=step + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))  # type: ignore
         except OSError as error:
             failed = True
@@ -82,7 +82,7 @@ def event_writer(
 
 
 def steps_with_events(folder: Path) -> set[int]:
-    """Returns the steps of the values in a folder of events. The rest of a file that is cut or damaged is ignored."""
+    """Returns the steps of the values in a folder of events; ignores the rest of a truncated or damaged file."""
     from google.protobuf.message import DecodeError
     from tensorboardX.proto import event_pb2
 

@@ -1,4 +1,4 @@
-"""The table of a run's metrics: a row for each report, in a CSV file that outlives a crash."""
+"""The table of a run's metrics: a row for each report, in a CSV file that survives a crash."""
 
 import csv
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rnn_jax.tasks.task import VALIDATION, Report, Task
 
 
 class MetricsTable:
-    """A table of metrics, open for the rows after a step. Closed by `close`.
+    """A table of metrics, open for the rows after a step; `close` closes it.
 
     Args:
       file: the CSV file; rows of later steps are dropped.
@@ -33,7 +33,7 @@ class MetricsTable:
         rows = [["step", "seed", *self._columns], *map(self._row, self.reports)]
         write_text(file, "".join(map(_line, rows)))
         self._path = file
-        self._file = file.open("a", buffering=1, encoding="utf-8")  # Each line leaves the process when it is complete.
+        self._file = file.open("a", buffering=1, encoding="utf-8")  # Line-buffered: a crash loses no row.
 
     def add(self, reports: Sequence[Report]) -> None:
         """Adds a row for each report."""
@@ -83,7 +83,7 @@ def scores(reports: Sequence[Report], task: Task) -> dict[int, float]:
 
 
 def has_stopped(reports: Sequence[Report], task: Task, patience: int | None) -> bool:
-    """True if the last `patience` validations are all worse than the best before them; None waits for ever."""
+    """True if the last `patience` validations are all worse than the best before them; None never stops."""
     found = list(scores(reports, task).values())
     return patience is not None and len(found) > patience and max(found[-patience:]) < max(found[:-patience])
 

@@ -1,4 +1,4 @@
-"""A trained model, read from a run's folder: predictions and their probabilities.
+"""Loads a trained model from a run's folder, for predictions and their probabilities.
 
 model = rnn_jax.load_run("runs/lstm-mnist-2026-11-23-120000")
 probabilities = model.predict(images)
@@ -32,15 +32,15 @@ from rnn_jax.training.step import evaluate
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained classifier of images.
+    """A trained model, of images or of the user's own sequences.
 
     Attributes:
       config: the run's configuration.
       data: the facts about its data, a `DataInfo` or a `SeriesInfo`.
       step: the number of updates made.
-      seed: the seed, of a run that may have several.
-      task: the functions.
-      params: their parameters.
+      seed: the seed, one of the run's.
+      task: the task, with its network.
+      params: the network's parameters.
     """
 
     config: Config
@@ -51,15 +51,15 @@ class Model:
     params: Params
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-        """Classifies images, white on black as those that the model was trained on; or predicts for sequences.
+        """Classifies images, white on black like the training images, or predicts for sequences.
 
         Args:
-          images: [N, rows, columns], or a single image [rows, columns]. Whole numbers are pixels from 0 to
-            `data.max_pixel`; fractions are from 0 to 1. Of a run on people's own sequences: a list of arrays [T, D]
-            in the units of the data, nan for missing values.
+          images: [N, rows, columns], or a single image [rows, columns]. Integers are pixels from 0 to
+            `data.max_pixel`, floats are from 0 to 1. For a run on own sequences: a list of arrays [T, D] in the units
+            of the data, nan for missing values.
 
         Returns:
-          float [N, C], or [C] for a single image: the probability of each class. Of a run on sequences, see
+          float [N, C], or [C] for a single image: the probability of each class. For a run on sequences, see
           `rnn_jax.app.series.predict_arrays`.
 
         Raises:
@@ -99,11 +99,10 @@ def load_run(
     """Loads the trained model of a run.
 
     Args:
-      folder: the run's.
-      checkpoint: the newest, or the one with the best validation score; None for the one that the run has tested,
-        the newest of images and the best of people's own sequences. A damaged one is passed over, with a warning on
-        stderr.
-      seed: one of the seeds of a run that has several; None for the first.
+      folder: the run's folder.
+      checkpoint: "newest", or "best" by the validation score; None for the one that the run tested, the newest for
+        images and the best for own sequences. A damaged checkpoint is skipped, with a warning on stderr.
+      seed: one of the run's seeds; None for the first.
 
     Raises:
       ValueError: in one line, if there is no run in the folder, no sound checkpoint, or no such seed.
@@ -139,14 +138,14 @@ def load_run(
 
 
 def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None:
-    """Reads the newest parameters of the run that a new run begins from, `config.init_from`.
+    """Reads the newest parameters of `config.init_from`, the run that a new run starts from.
 
     Returns:
-      The parameters, which lead with an axis of the seeds where there are several; None if the run begins from nothing,
-      or goes on from a checkpoint of its own.
+      The parameters, with a leading axis of seeds if there are several; None without `config.init_from`, or if the run
+      resumes from a checkpoint of its own.
 
     Raises:
-      ValueError: in one line, if there is no such run, or its network or its number of seeds is another.
+      ValueError: in one line, if there is no such run, or its network or its number of seeds differs.
     """
     resumed = config.resume and config.output_dir is not None and steps_in(config.output_dir / CHECKPOINTS)
     if config.init_from is None or resumed:
@@ -170,7 +169,7 @@ def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None
 
 
 def _shapes(task: Task, seeds: int) -> Params:
-    """Returns the shapes of a task's parameters on the first device; they lead with the seeds if there are several."""
+    """Returns the shapes of a task's parameters on the first device, with a leading axis of several seeds."""
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     lead = () if seeds == 1 else (seeds,)
     return jax.tree.map(

@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn the same way on every machine."""
+"""Saves the pictures of a run, drawn the same way on every machine."""
 
 import io
 import warnings
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def save_picture(run: RunFolder, name: str, draw: Callable[[], "Figure"], warn: Callable[[str], None]) -> None:
-    """Draws a picture into a run's folder, by matplotlib's own defaults and without a display.
+    """Saves a picture in a run's folder, drawn with matplotlib's own defaults and without a display.
 
-    The environment and the user's matplotlibrc have no part in it. A picture is an extra: one that fails is a warning.
+    The environment and the user's matplotlibrc have no effect. Pictures are optional: a failure is a warning.
 
     Args:
-      run: the folder.
-      name: the name of the file, without its suffix.
+      run: the run's folder.
+      name: the file name, without its suffix.
       draw: makes the figure.
-      warn: is told, in a line, if that fails.
+      warn: called with one line if that fails.
     """
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
-"""Several processes that train together, on one machine or on many: how they connect, agree, and end.
+"""Connection, agreement and shutdown of several processes that train together, on one machine or on many.
 
-Each process runs the same program on its own devices (`jax.distributed`); process 0 alone writes and prints. An error
-of one process ends that process alone. Its peers notice by a closed connection or by missing heartbeats, and end too.
+Each process runs the same program on its own devices (`jax.distributed`); only process 0 writes and prints. An error
+ends the process that raised it. Its peers notice the closed connection or the missing heartbeats, and end too.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from rnn_jax.app.checkpoint import with_keys, without_keys
 from rnn_jax.app.errors import Mistake, SharedEnd
 from rnn_jax.app.runtime import PEER_LOST, AbortShield
 
-CONNECT_TIMEOUT = 300  # seconds, for all processes to have started
+CONNECT_TIMEOUT = 300  # seconds, for all processes to connect
 HEARTBEAT_TIMEOUT = 20  # seconds without a heartbeat, after which a process counts as dead
 
 _LOST = "another process of this run has ended, or cannot be reached: what it said tells why; --resume goes on"
@@ -35,21 +35,21 @@ class MeetingError(Mistake):
 
 
 class ProcessLost(Exception):
-    """Another process has ended, or cannot be reached; the message is one line."""
+    """A peer has died or is unreachable; the message is one line."""
 
 
 @contextlib.contextmanager
 def joined(coordinator: str | None, count: int | None, index: int | None) -> Iterator[None]:
-    """Connects this process to the others of its run, if it was started as one of several; disconnects all at the end.
+    """Connects this process to its peers, if it was started as one of several, and disconnects all on exit.
 
-    Enter it before JAX is used for anything else. An exception of this process alone leaves it connected; `leave` then
-    ends it. If a peer is lost, this process ends with status 1, after one line on stderr.
+    Enter it before JAX is used. An exception of this process alone leaves it connected; `leave` then ends it. If a
+    peer is lost, this process ends with status 1, after one line on stderr.
 
     Args:
-      coordinator: HOST:PORT of process 0, which listens there. None: found by JAX on pods of Cloud TPUs and in a step
-        of SLURM with several tasks; elsewhere this process is the only one.
+      coordinator: HOST:PORT of process 0, which listens there. None for detection by JAX on Cloud TPU pods and in
+        SLURM steps of several tasks; elsewhere this process is the only one.
       count: the number of processes.
-      index: the number of this one, from 0 to `count` - 1.
+      index: the index of this process, from 0 to `count` - 1.
 
     Raises:
       MeetingError: if process 0 cannot listen.
@@ -62,7 +62,7 @@ def joined(coordinator: str | None, count: int | None, index: int | None) -> Ite
         _check_port(coordinator)
     never_met = f"not all processes have met at {where} within {CONNECT_TIMEOUT} s: start all with the same one"
     shield = AbortShield(PEER_LOST, never_met)
-    # The service would take the handling of SIGTERM over.
+    # The service would replace our handler of SIGTERM.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -100,7 +100,7 @@ def is_first() -> bool:
 
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
-    """Lets the first process run the context before the others, which then find the files it has downloaded."""
+    """Runs the context in the first process before the others, which then find its downloads."""
     if not is_first():
         _everyone(np.int32(0))
     yield
@@ -118,7 +118,7 @@ def check_same(*facts: object) -> None:
 
 
 def agree_to_stop(asked: signal.Signals | None) -> signal.Signals | None:
-    """Returns the signal that any of the processes has received. All call it at the same step and get the same answer.
+    """Returns a signal that any process has received. All processes call it at the same step and get the same answer.
 
     Args:
       asked: the signal that this process has received, if any.
@@ -128,7 +128,7 @@ def agree_to_stop(asked: signal.Signals | None) -> signal.Signals | None:
 
 
 def from_first(state: T) -> T:
-    """Returns the first process's state; the others pass arrays of the same shapes."""
+    """Broadcasts the first process's state; the others pass arrays of the same shapes."""
     if jax.process_count() == 1:
         return state
     with _lost_is_one_error():
@@ -137,7 +137,7 @@ def from_first(state: T) -> T:
 
 
 def _everyone(value: Any) -> np.ndarray:
-    """Stacks the values of all processes, each of which must call it."""
+    """Gathers and stacks a value of every process; each must call it."""
     if jax.process_count() == 1:
         return np.asarray(value)[None]
     with _lost_is_one_error():
@@ -145,13 +145,13 @@ def _everyone(value: Any) -> np.ndarray:
 
 
 def _may_be_in_cluster() -> bool:
-    """Returns whether JAX should look for a cluster, which may take long on a lone machine."""
-    # An interactive shell of SLURM has the variables of all its job's tasks, but is a step of one.
+    """True if JAX should detect a cluster, which may be slow on a single machine."""
+    # An interactive SLURM shell has the variables of all its job's tasks, but is a step of one task.
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 or importlib.util.find_spec("libtpu") is not None
 
 
 def _check_port(coordinator: str) -> None:
-    """Raises `MeetingError` if this process cannot listen, where the runtime might crash."""
+    """Raises `MeetingError` if this process cannot listen; JAX's runtime might crash instead."""
     try:
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         address = ("", int(coordinator.rpartition(":")[2]))
@@ -162,7 +162,7 @@ def _check_port(coordinator: str) -> None:
 
 @contextlib.contextmanager
 def _lost_is_one_error() -> Iterator[None]:
-    """Turns the errors of Gloo, which connects CPUs, into `ProcessLost`."""
+    """Raises errors of Gloo, the collectives of CPUs, within the context as `ProcessLost`."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What makes a function a program: safe streams, signals, the way it ends. Imports the standard library alone.
+"""Runs a function as a program: safe streams, signals and exit. Imports only the standard library.
 
 `rnn_jax/__init__.py` calls `begin_if_command` before it imports JAX, which takes a second: Python imports the package
 before any other line of `python -m rnn_jax`.
@@ -18,7 +18,7 @@ _begun: list[str] = []
 
 
 def begin_if_command() -> None:
-    """Begins the program if this process is one: `python train.py` of this checkout, or `python -m rnn_jax`."""
+    """Calls `begin` if this process runs `train.py` of this checkout or `python -m rnn_jax`."""
     script = sys.argv[0] if getattr(sys, "argv", None) else ""
     if script == "-m" and sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["rnn_jax"]:
         begin("rnn_jax")
@@ -27,7 +27,7 @@ def begin_if_command() -> None:
 
 
 def begin(program: str) -> None:
-    """Opens the streams, and handles signals and the errors of imports, from now on. Does so once.
+    """Opens the streams, and installs handlers of signals and of errors in imports. Later calls do nothing.
 
     Args:
       program: the name that begins the lines of errors.
@@ -40,7 +40,7 @@ def begin(program: str) -> None:
     end_at_signals(program)
 
     def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> NoReturn:
-        # JAX refuses values of its environment variables when it is imported.
+        # JAX rejects invalid environment variables when it is imported.
         tell(f"{program}: error: cannot start: {' '.join(str(error).split()) or kind.__name__}")
         os._exit(2)
 
@@ -54,7 +54,7 @@ def leave(main: Callable[[], int], *, at_once: Callable[[], bool] = lambda: Fals
 
     Args:
       main: the program.
-      at_once: True if nothing is to be cleaned up in any case.
+      at_once: returns True to skip the interpreter's clean-up in any case.
     """
     sys.excepthook = sys.__excepthook__
     try:

@@ -1,4 +1,4 @@
-"""Recipes: all that decides how a classifier is trained, beside the data and the cell's name."""
+"""Recipes: the hyperparameters of training, apart from the data and the cell's name."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,25 +11,25 @@ from rnn_jax.readout import Readout
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """The hyperparameters of training.
 
     Attributes:
       steps: updates.
-      max_epochs: fewer updates if the data is so small that they would show it more often; None for no such limit.
+      max_epochs: limits the updates to this number of passes over the data; None for no limit.
       learning_rate: the highest learning rate.
       own_learning_rates: True to prefer a cell's own learning rate where `CELLS` has one.
       momentum: of SGD, from 0 (none) to below 1.
-      nesterov: whether the momentum looks ahead.
+      nesterov: True for Nesterov's momentum.
       schedule: "constant", or "cosine": a linear warm-up over `warmup` of the steps, then a cosine down to zero.
       warmup: fraction of the steps.
       clip_norm: gradients with a larger global norm are scaled down to it; None for no clipping.
       cell_options: the cells' options, by name; a cell ignores those that it does not have.
-      head: how the output weights are drawn, see `Classifier`.
-      readout: what the classifier reads, see `Classifier`.
-      dropout: the fraction of outputs that is dropped between two layers.
-      noise: the deviation of what is added to scaled sequences in training.
-      patience: the number of checkpoints after which training stops if all of them are worse than the best before
-        them; the best one is tested, the newest of equals. None to train to the end, and test the end.
+      head: the initializer of the output weights, see `Classifier`.
+      readout: the outputs that the classifier reads, see `Classifier`.
+      dropout: the fraction of outputs dropped between two layers.
+      noise: the standard deviation of the noise added to scaled sequences in training.
+      patience: stops training after this number of checkpoints that are all worse than the best before them, and
+        tests the best one, the newest of equals. None to train to the end and test the last state.
     """
 
     steps: int
@@ -57,7 +57,7 @@ class Recipe:
         return optax.warmup_cosine_decay_schedule(first, self.learning_rate, warmup_steps, self.steps + 1)
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Returns SGD as the recipe has it."""
+        """Returns the recipe's SGD."""
         sgd = optax.sgd(self.learning_rates(), momentum=self.momentum or None, nesterov=self.nesterov)
         return sgd if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), sgd)
 
@@ -95,8 +95,8 @@ RECIPES = {
     ),
 }
 
-# For people's own sequences, which are few: one recipe for every data set. It was chosen with the test figures of
-# public data sets in sight, so results on those are optimistic.
+# For the user's own sequences, which are few: one recipe for every data set. It was chosen by test figures of public
+# data sets, so results on those are optimistic.
 SERIES = Recipe(
     steps=1500,
     max_epochs=None,

@@ -1,4 +1,4 @@
-"""The lines that a run prints: the tutorial's reports, and the description of what is trained."""
+"""The lines that a run prints: the tutorial's reports, and the description of the run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ def data_label(name: str) -> str:
 
 
 def step_line(reports: Sequence[Report], quantities: Mapping[str, Quantity]) -> str:
-    """Writes the tutorial's report of one seed, or of the mean of several.
+    """Formats the tutorial's report of one seed, or of the mean of several.
 
     >>> quantities = {"loss": Quantity("Loss", "loss [nats]"), "accuracy": Quantity("Accuracy", "accuracy [%]")}
     >>> step_line([Report(200, 0, {"loss": 2.07221, "accuracy": 0.328125})], quantities)
@@ -38,7 +38,7 @@ def step_line(reports: Sequence[Report], quantities: Mapping[str, Quantity]) -> 
 
 
 def figure_text(values: Sequence[float]) -> str:
-    """Writes the figure of one seed, or the mean and the standard deviation of several.
+    """Formats the figure of one seed, or the mean and the standard deviation of several.
 
     >>> figure_text([0.9871])
     '0.9871'
@@ -77,7 +77,7 @@ def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placeme
 
 
 def describe_data(data: Dataset) -> str:
-    """Says what there is to learn from."""
+    """Describes the data set."""
     if isinstance(data.info, SeriesInfo):
         return f"{data.info.summary}\nFiles: {data.info.source}"
     rows, columns = data.info.image_shape
@@ -89,7 +89,7 @@ def describe_data(data: Dataset) -> str:
 
 
 def title(config: Config, data_name: str) -> str:
-    """Writes the title of a run's pictures."""
+    """Returns the title of a run's pictures."""
     layers = f"{config.layers} layers of " if config.layers > 1 else ""
     ways = " both ways" if config.bidirectional else ""
     return f"{layers}{config.cell}, {config.hidden_size} units{ways}, on {data_name}, recipe {config.recipe}"

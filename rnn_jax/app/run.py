@@ -37,7 +37,7 @@ from rnn_jax.training.placement import on_one_device
 from rnn_jax.training.step import TrainState, evaluate, init_states
 
 REPORT_EVERY = 200  # steps
-STEPS_PER_CALL = 50  # steps between two moves of the progress bar; it divides REPORT_EVERY
+STEPS_PER_CALL = 50  # steps between two updates of the progress bar; it divides REPORT_EVERY
 MOST_BETWEEN_CHECKPOINTS = 500  # steps, by default
 NOTICE = "saving after the current steps; Ctrl-C stops at once"
 
@@ -49,20 +49,20 @@ class Diverged(SharedEnd):
 def train(
     config: Config, data: Dataset, placement: Placement, run: RunFolder | None, initial: Params | None = None
 ) -> None:
-    """Trains, reports along the way, and tests at the end. A resumed run goes on from its newest checkpoint.
+    """Trains with regular reports, and tests at the end. A resumed run continues from its newest checkpoint.
 
     Args:
       config: the configuration.
       data: the data.
       placement: the devices, and the place of the training data.
-      run: the run's folder; None in a process that only helps the first one.
-      initial: the parameters to begin with; None to draw them. The first process's are those of all.
+      run: the run's folder; None in all processes but the first.
+      initial: the initial parameters; None to draw them. All processes use the first one's.
 
     Raises:
-      Interrupted: after SIGTERM or Ctrl-C, when the state is saved.
-      Diverged: when the loss has become nan or infinite; the newest checkpoint is older than that.
+      Interrupted: after SIGTERM or Ctrl-C, once the state is saved.
+      Diverged: if the loss becomes nan or infinite; the newest checkpoint is from before.
       CheckpointError: if a checkpoint cannot be written.
-      OSError: if something else cannot be written.
+      OSError: if another file cannot be written.
     """
     config = dataclasses.replace(config, batch_size=config.batch_size_for(len(data.train.targets)))
     recipe, task = config.training_recipe(len(data.train.targets)), build_task(config, data.info)
@@ -161,7 +161,7 @@ def train(
 
 
 def _best_state(folder: Path, state: TrainState) -> TrainState:
-    """Restores the checkpoint with the best score; the state itself if that is the newest, or damaged."""
+    """Restores the checkpoint with the best score; returns `state` if that is the newest, or damaged."""
     best = best_first(folder)[0]
     if best == _step(state):
         return state
@@ -172,7 +172,7 @@ def _best_state(folder: Path, state: TrainState) -> TrainState:
 
 
 def _help(hand_outs: Iterator[tuple[TrainState, Metrics]]) -> None:
-    """Takes part in the steps of the first process, and ends as it does."""
+    """Takes part in the steps of the first process, and ends with it."""
     with stop_requests(NOTICE) as stop_requested:
         for _ in hand_outs:
             if stop := agree_to_stop(stop_requested()):
@@ -185,8 +185,8 @@ def fit_until_diverged(
     """Runs `fit` until the loss is no longer finite.
 
     Raises:
-      Diverged: in place of handing out such a loss. The steps since the last hand-out are taken again, one by one, to
-        find the first bad one.
+      Diverged: instead of yielding such a loss. The steps since the last yield are repeated one by one, to find the
+        first bad one.
     """
     for next_state, metrics in fit(loss, optimizer, state, examples, **options):
         if not np.isfinite(metrics.loss).all():
@@ -207,7 +207,7 @@ def _evaluation(task: Task, seeds: int) -> Callable[[Params, Examples], Metrics]
     function = jax.jit(function if seeds == 1 else jax.vmap(function, in_axes=(0, None)))
 
     def evaluate_pieces(params: Params, examples: Examples) -> Metrics:
-        # One device is enough: XLA shares the products of a thousand examples among the cores by itself.
+        # One device is enough: XLA parallelizes the products of a thousand examples over the cores.
         metrics = [function(on_one_device(params), piece) for piece in pieces(examples)]
         weights = [len(piece.targets) for piece in pieces(examples)]
         return jax.tree.map(lambda *m: np.average(m, axis=0, weights=weights), *metrics) if metrics[1:] else metrics[0]

@@ -1,9 +1,9 @@
-"""Libraries below JAX, kept from printing and from aborting this process.
+"""Keeps the libraries below JAX from printing and from aborting this process.
 
 The C++ code below JAX reports a fatal error as a log line with a stack trace on file descriptor 2, and then calls
-`abort`. Two such errors are the user's to see in one line: a peer of a distributed run has died or never connected, and
-XLA_FLAGS holds a flag that XLA does not know. Python is never asked: no exception is raised, and a handler of SIGABRT
-written in Python would only run after C++ has returned. Evidence, with two processes of which one is killed: the other
+`abort`. This module replaces two such errors by one line for the user: a peer of a distributed run has died or never
+connected, and XLA_FLAGS holds an unknown flag. Python cannot intercept them: no exception is raised, and a Python
+handler of SIGABRT would only run after C++ has returned. For example, when one of two processes is killed, the other
 prints "Terminating process because the JAX distributed service detected fatal errors", some thirty lines, and ends with
 SIGABRT.
 """
@@ -30,14 +30,14 @@ _held: list["AbortShield"] = []
 class AbortShield:
     """Replaces a fatal log of C++, and the abort that follows it, by one line and an exit status.
 
-    From its making to its `release`, file descriptor 2 is a pipe. A thread reads the pipe and passes on all but the
-    fatal log. The handler of SIGABRT lets the aborting thread sleep, which leaves the time to read. Only POSIX has the
-    calls that this takes; elsewhere nothing is replaced.
+    From construction to `release`, file descriptor 2 is a pipe. A thread reads the pipe and passes on all but the fatal
+    log. The handler of SIGABRT puts the aborting thread to sleep, which leaves the reader time. This requires POSIX;
+    elsewhere nothing is replaced.
 
     Args:
-      fatal: a part of the log.
-      last_words: the line on stderr that comes instead.
-      status: the exit status that comes instead.
+      fatal: the text that identifies the log.
+      last_words: the line to print on stderr instead.
+      status: the exit status to use instead.
     """
 
     def __init__(self, fatal: bytes, last_words: str, *, status: int = 1) -> None:
@@ -58,21 +58,21 @@ class AbortShield:
         libc = ctypes.CDLL(None)
         self._set_handler = libc.signal
         self._set_handler.argtypes, self._set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-        # A handler is called with the signal's number: this one sleeps six seconds, without the lock of Python.
+        # The handler is called with the signal's number: it sleeps six seconds, without Python's GIL.
         self._handler = self._set_handler(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
 
     def release(self) -> None:
-        """Gives stderr and SIGABRT back."""
+        """Restores stderr and the handler of SIGABRT."""
         _held.remove(self)
         if not self._active:
             return
         self._set_handler(signal.SIGABRT, self._handler)
-        os.dup2(self._stderr.fileno(), 2)  # The pipe has no writer any more, which ends the thread.
+        os.dup2(self._stderr.fileno(), 2)  # Closes the pipe's last writer, which ends the thread.
         self._thread.join()
         sys.stderr = self._previous_stderr
 
     def end(self) -> NoReturn:
-        """Ends the process with the last words."""
+        """Prints the last words and ends the process."""
         with self._ending:
             with contextlib.suppress(OSError, ValueError):
                 print(f"train.py: error: {self.last_words}", file=self._stderr, flush=True)
@@ -81,7 +81,7 @@ class AbortShield:
     def _relay(self, reader: int) -> None:
         text, more = b"", b"..."
         while more:
-            # A log of the last half second before the end belongs to it.
+            # Hold text back for half a second, because the fatal log may follow it.
             if select.select([reader], [], [], 0.5 if text else None)[0]:
                 text += (more := os.read(reader, 1 << 16))
                 if self._fatal in text:
@@ -98,13 +98,13 @@ class AbortShield:
 
 
 def is_held() -> bool:
-    """True while there is a shield that has not been released."""
+    """True while a shield is active."""
     return bool(_held)
 
 
 @contextlib.contextmanager
 def refusing_unknown_flags() -> Iterator[None]:
-    """Within the context, in which XLA reads its flags, an unknown one ends the process with one line and status 2."""
+    """Ends the process with one line and status 2 if XLA reads an unknown flag within the context."""
     flags = os.environ.get("XLA_FLAGS")
     if not flags or is_held():
         yield
@@ -118,14 +118,14 @@ def refusing_unknown_flags() -> Iterator[None]:
 
 @functools.cache  # once is enough
 def quiet_libraries() -> None:
-    """Keeps orbax and tensorstore from printing the errors that they also raise, and matplotlib from warning of fonts.
+    """Keeps orbax and tensorstore from printing the errors that they raise, and matplotlib from warning about fonts.
 
-    For the entry point of a program, and for good: threads of a failed write may print long after the error was
-    reported.
+    Only for the entry point of a program. It is never undone, because threads of a failed write may print long after
+    the error was reported.
     """
 
     def hook(unraisable: Any) -> None:
-        # After a failure, tensorstore's threads find nobody who waits for them, and unfinished coroutines are dropped.
+        # After a failure nothing waits for tensorstore's threads, and unfinished coroutines are dropped.
         code = getattr(unraisable.object, "cr_code", None)
         dropped = code is not None and "orbax" in code.co_filename
         if str(unraisable.exc_value) != "Event loop is closed" and not dropped:

@@ -1,4 +1,4 @@
-"""People's own sequences in the program: loaded as the flags say, predicted for, and written as tables."""
+"""Loads the user's own sequences according to the flags, predicts for them, and writes tables of predictions."""
 
 import functools
 import sys
@@ -18,7 +18,7 @@ from rnn_jax.tasks.task import Task, predict_examples
 
 
 def load_own(config: Config, *, quiet: bool = False) -> Dataset:
-    """Loads the data of a configuration; says on stderr how columns are understood, unless `quiet`.
+    """Loads the data of a configuration; reports the roles of columns on stderr, unless `quiet`.
 
     Raises:
       DataError: see `load_series`.
@@ -48,14 +48,14 @@ def predict_arrays(
       task: the task.
       params: its parameters.
       info: the facts about the data.
-      arrays: the sequences, each [T, D]; to forecast, each has at least the steps of a window. nan is missing.
+      arrays: the sequences, each [T, D]; for a forecast, T is at least the window. nan marks a missing value.
 
     Returns:
       Probabilities [N, C]; numbers [N] or forecasts [N, horizon] in units of the target. With a target for each step,
       [N, T, C] or [N, T].
 
     Raises:
-      ValueError: for arrays of another shape, without steps, or with missing values that are not to be filled.
+      ValueError: for arrays of another shape, without steps, or with missing values that `info.missing` refuses.
     """
     arrays = [np.asarray(array, np.float64) for array in arrays]
     channels = info.form.channels
@@ -99,10 +99,10 @@ def predict_sequences(task: Task, params: Params, info: SeriesInfo, sequences: S
 
 
 def predict_file(task: Task, params: Params, info: SeriesInfo, file: Path) -> Iterator[list[object]]:
-    """Yields the rows of a table of predictions for a file, after a row of names.
+    """Yields a row of names, then the rows of a table of predictions for a file.
 
-    A row is a sequence: its name, the prediction and, for classes, their probabilities. It is a step of one where each
-    step has a target, and a step after the end of a series in a forecast.
+    A row is a sequence: its name, the prediction and, for classes, their probabilities. With a target for each step,
+    a row is a step; in a forecast, it is a step after the end of a series.
     """
     form = info.form
     sequences = prepare_like(read_sequences(file, like=form, notify=_tell), info)
@@ -123,7 +123,7 @@ def predict_file(task: Task, params: Params, info: SeriesInfo, file: Path) -> It
 
 
 def _cells(info: SeriesInfo, prediction: np.ndarray) -> list[str]:
-    """Writes a number, or a class and the probabilities of all."""
+    """Formats a number, or a class and the probabilities of all classes."""
     if not info.form.classes:
         return [f"{prediction:.6g}"]
     return [info.form.classes[prediction.argmax()], *(f"{p:.6f}" for p in prediction)]
@@ -150,4 +150,4 @@ def _tell(message: str) -> None:
 
 
 def _ignore(message: str) -> None:
-    """Says nothing."""
+    """Discards a message."""

@@ -1,4 +1,4 @@
-"""The cells: one equation, its parameters, its state and its configuration each; and `CELLS`, the table of their names.
+"""The cells, each with its equation, parameters, state and configuration; and `CELLS`, the table of their names.
 
 Gates share fused matrices and are split along the last axis, in the order that each docstring gives; it is the order
 of PyTorch, Keras, Flax and Equinox. In the equations `s` is the logistic function, and products of vectors are
@@ -53,14 +53,14 @@ __all__ = [
 
 
 class NamedCell(NamedTuple):
-    """A row of `CELLS`: what the command, the converters, the benchmarks and the tests know of a cell.
+    """A row of `CELLS`: the facts about a cell for the command, the converters, the benchmarks and the tests.
 
     Attributes:
       cell: the class; its first argument is the hidden size.
       params: the NamedTuple of its parameters.
       gates: G, if its parameters begin with w_x [D, GH], w_h [R, GH], b [GH], as in every other framework; else None.
       options: the options that the name stands for.
-      learning_rate: the highest learning rate of the command's default recipe; None for that of most cells.
+      learning_rate: the highest learning rate of the command's default recipe; None for the recipe's own.
     """
 
     cell: type
@@ -74,7 +74,7 @@ class NamedCell(NamedTuple):
 
         Args:
           hidden_size: H.
-          defaults: values for options of any cells; those that this cell does not have are ignored.
+          defaults: values for options of any cells; options that this cell lacks are ignored.
         """
         fields = {field.name for field in dataclasses.fields(self.cell)}
         known = {name: value for name, value in (defaults or {}).items() if name in fields}
@@ -82,7 +82,7 @@ class NamedCell(NamedTuple):
 
 
 CELLS = {
-    # No gates keep the vanilla cell's gradients in bounds: it learns at a tenth of the others' rate.
+    # The vanilla cell has no gates to bound its gradients: it learns at a tenth of the others' rate.
     "vanilla": NamedCell(VanillaRNN, VanillaRNNParams, gates=1, learning_rate=0.03),
     "lstm": NamedCell(LSTM, LSTMParams, gates=4),
     "gru": NamedCell(GRU, GRUParams, gates=3),

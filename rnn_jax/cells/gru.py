@@ -42,14 +42,14 @@ class GRU(EquationsCell):
 
     The output is h'. Reset after is PyTorch's, cuDNN's, Flax's and Keras's default form; reset before is the
     paper's first version and TensorFlow's GRUCell. With several blocks, w_h is block-diagonal, as in the world models
-    of Dreamer (Hafner et al., 2023, arXiv:2301.04104): units see those of their own block only.
+    of Dreamer (Hafner et al., 2023, arXiv:2301.04104): a unit reads only the units of its own block.
 
     Args:
       hidden_size: H, the number of units.
-      reset_after: whether the reset gate acts after the recurrent product or before it.
-      blocks: of w_h; it divides H.
-      initializer: of the weights, see `init_kernels`. As TensorFlow does, the biases of r and z begin at 1
-        when the reset comes before; all others begin at 0.
+      reset_after: True to apply the reset gate after the recurrent product, False to apply it before.
+      blocks: the number of blocks of w_h, a divisor of H.
+      initializer: the initializer of the weights, see `init_kernels`. As in TensorFlow, the biases of r and z start
+        at 1 if the reset comes before the product; all others start at 0.
 
     Raises:
       ValueError: for sizes that are not positive, blocks that do not divide H, or an unknown initializer.
@@ -82,7 +82,7 @@ class GRU(EquationsCell):
 
     @property
     def state_blocks(self) -> int:
-        """The blocks of w_h."""
+        """The number of blocks of w_h."""
         return self.blocks
 
     def init(self, key: Array, input_size: int) -> GRUParams:
@@ -102,11 +102,11 @@ class GRU(EquationsCell):
         return GRUParams(w_x, w_h, b)
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> GRUState:
-        """Zeros."""
+        """Returns zeros."""
         return GRUState(h=jnp.zeros((*batch_shape, self.hidden_size), dtype))
 
     def equations(self, params: GRUParams, state: GRUState, x: Array, dense: Dense) -> tuple[GRUState, Array]:
-        """The equations: x [B, D] -> (state, h' [B, H])."""
+        """Applies the equations: x [B, D] -> (state, h' [B, H])."""
         h, H = state.h, self.hidden_size
         gates, candidate = slice(0, 2 * H), slice(2 * H, 3 * H)
         r, z = dense((x, params.w_x), (h, params.w_h), bias=params.b, columns=gates, parts=2)

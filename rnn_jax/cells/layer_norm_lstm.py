@@ -34,8 +34,8 @@ class LayerNormLSTM(EquationsCell):
         c' = norm(c s(f) + m s(i) tanh(g)) gamma_c + beta_c
         h' = s(o) tanh(c')
 
-    norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-12) over the units (Ba et al., 2016, arXiv:1607.06450), and the
-    normalized c' is what is stored; where all of v are equal, the gradient is taken as zero. m is 1 without a key; with
+    norm(v) = (v - mean(v)) / sqrt(var(v) + 1e-12) over the units (Ba et al., 2016, arXiv:1607.06450). The
+    state holds the normalized c'. If all of v are equal, the gradient is defined as zero. m is 1 without a key; with
     one, it is recurrent dropout without memory loss (Semeniuta et al., 2016, arXiv:1603.05118):
     m ~ Bernoulli(1 - rate) / (1 - rate), fresh at every step. The output is h'.
 
@@ -43,7 +43,7 @@ class LayerNormLSTM(EquationsCell):
       hidden_size: H, the number of units.
       forget_bias: initial value of the forget gate's row of beta.
       recurrent_dropout: the rate at which m drops, from 0 up to but not including 1.
-      initializer: of the weights, see `init_kernels`.
+      initializer: the initializer of the weights, see `init_kernels`.
 
     Raises:
       ValueError: for a size that is not positive, a rate outside its range, or an unknown initializer.
@@ -76,7 +76,7 @@ class LayerNormLSTM(EquationsCell):
         return LayerNormLSTMParams(w_x, w_h, jnp.ones((4, H)), beta, jnp.ones(H), jnp.zeros(H))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> LSTMState:
-        """Zeros."""
+        """Returns zeros."""
         shape = (*batch_shape, self.hidden_size)
         return LSTMState(h=jnp.zeros(shape, dtype), c=jnp.zeros(shape, dtype))
 
@@ -89,7 +89,7 @@ class LayerNormLSTM(EquationsCell):
     def equations(
         self, params: LayerNormLSTMParams, state: LSTMState, x: Array, dense: Dense, m: Array | None = None
     ) -> tuple[LSTMState, Array]:
-        """The equations: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
+        """Applies the equations: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
         h, c = state
         gates = dense((x, params.w_x), (h, params.w_h), parts=4)
         i, f, g, o = (
@@ -102,11 +102,11 @@ class LayerNormLSTM(EquationsCell):
 
 
 def _norm(v: Array, axis: int, gamma: Array, beta: Array) -> Array:
-    """Computes norm(v) gamma + beta; norm(v) at least in float32, as 1e-12 is nothing in float16."""
+    """Computes norm(v) gamma + beta; norm(v) in float32 or wider, because 1e-12 underflows in float16."""
     wide = v if v.dtype.itemsize >= 4 else v.astype(jnp.float32)
     variance = wide.var(axis, keepdims=True)
-    # Equal numbers, as in the gates of a blank row at the start, are normalized to zeros in any case. Without `where`
-    # their gradient would grow a million times with every step back.
+    # Equal numbers, such as the gates of a blank first row, are normalized to zeros in any case. Without `where` their
+    # gradient would grow a million times with every step of backpropagation.
     scale = jnp.where(variance > 0, jax.lax.rsqrt(variance + 1e-12), 0)
     normalized = ((wide - wide.mean(axis, keepdims=True)) * scale).astype(v.dtype)
     return normalized * expand(gamma, v) + expand(beta, v)

@@ -54,11 +54,11 @@ class LSTM(EquationsCell):
     Args:
       hidden_size: H, the number of units.
       forget_bias: initial value of the forget gate's part of b.
-      peepholes: whether the gates see the memory.
+      peepholes: True to connect the memory to the gates.
       projection_size: R, the size of the output; None for no projection, R = H.
-      cell_clip: the memory is clipped to [-cell_clip, cell_clip]; None for no clipping.
-      projection_clip: the same for a projected output.
-      initializer: of the weights, see `init_kernels`.
+      cell_clip: clips the memory to [-cell_clip, cell_clip]; None for no clipping.
+      projection_clip: clips a projected output likewise; None for no clipping.
+      initializer: the initializer of the weights, see `init_kernels`.
 
     Raises:
       ValueError: for a size or a clip that is not positive, a projection_clip without a projection, or an unknown
@@ -109,14 +109,14 @@ class LSTM(EquationsCell):
         return LSTMParams(w_x, w_h, b, p, w_r)
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> LSTMState:
-        """Zeros."""
+        """Returns zeros."""
         return LSTMState(
             h=jnp.zeros((*batch_shape, self.output_size), dtype),
             c=jnp.zeros((*batch_shape, self.hidden_size), dtype),
         )
 
     def equations(self, params: LSTMParams, state: LSTMState, x: Array, dense: Dense) -> tuple[LSTMState, Array]:
-        """The equations: x [B, D] -> (state, h' [B, R])."""
+        """Applies the equations: x [B, D] -> (state, h' [B, R])."""
         h, c = state
         i, f, g, o = dense((x, params.w_x), (h, params.w_h), bias=params.b, parts=4)
         p = params.p
@@ -136,5 +136,5 @@ class LSTM(EquationsCell):
 
 
 def _clip(v: Array, clip: float) -> Array:
-    """V within [-clip, clip]."""
+    """Clips `v` to [-clip, clip]."""
     return jnp.clip(v, -clip, clip)

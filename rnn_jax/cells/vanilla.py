@@ -37,7 +37,7 @@ class VanillaRNN(EquationsCell):
     Args:
       hidden_size: H, the number of units.
       activation: "tanh" or "relu" (Le et al., 2015, arXiv:1504.00941).
-      initializer: of the weights, see `init_kernels`.
+      initializer: the initializer of the weights, see `init_kernels`.
 
     Raises:
       ValueError: for a size that is not positive, or an unknown activation or initializer.
@@ -66,13 +66,13 @@ class VanillaRNN(EquationsCell):
         return VanillaRNNParams(w_x, w_h, b=jnp.zeros(self.hidden_size))
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> VanillaRNNState:
-        """Zeros."""
+        """Returns zeros."""
         return VanillaRNNState(h=jnp.zeros((*batch_shape, self.hidden_size), dtype))
 
     def equations(
         self, params: VanillaRNNParams, state: VanillaRNNState, x: Array, dense: Dense
     ) -> tuple[VanillaRNNState, Array]:
-        """The equation: x [B, D] -> (state, h' [B, H])."""
+        """Applies the equation: x [B, D] -> (state, h' [B, H])."""
         (z,) = dense((x, params.w_x), (state.h, params.w_h), bias=params.b)
         h = jnp.tanh(z) if self.activation == "tanh" else jax.nn.relu(z)
         return VanillaRNNState(h), h

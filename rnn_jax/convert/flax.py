@@ -1,4 +1,4 @@
-"""Flax's cells, of `flax.linen` and of `flax.nnx`.
+"""Converts parameters to and from the cells of `flax.linen` and `flax.nnx`.
 
 | ours | api | kernels of w_x | kernels of w_h | biases of b | bias of b_h |
 |---|---|---|---|---|---|
@@ -64,7 +64,7 @@ _LAYOUTS: dict[type, dict[Api, _Layout]] = {
 
 
 def from_flax(cell: Cell | Layer, params: Any) -> Params:
-    """Converts the parameters of a Flax module; their names tell linen's from nnx's.
+    """Converts the parameters of a Flax module; their names distinguish linen's from nnx's.
 
     Args:
       cell: a cell or a layer.
@@ -75,7 +75,7 @@ def from_flax(cell: Cell | Layer, params: Any) -> Params:
 
     Raises:
       ValueError: for a cell that Flax lacks (with peepholes, projection or clips, reset before the product, or layer
-        normalization); for names missing, unexpected or of the wrong shape; for layers that do not fit on each other.
+        normalization); for names missing, unexpected or of the wrong shape; for layers of sizes that do not match.
     """
     if isinstance(params, Mapping) and "params" in params:
         params = params["params"]
@@ -172,7 +172,7 @@ def _write(cell: Any, params: Any, api: Api) -> dict[str, dict[str, np.ndarray]]
 
 
 def _is_nested(value: Any) -> bool:
-    """Returns whether a dict holds dicts, as that of a module with modules in it does."""
+    """True for a dict of dicts, such as that of a module with submodules."""
     return isinstance(value, Mapping) and any(isinstance(inner, Mapping) for inner in value.values())
 
 

@@ -1,1 +1,1 @@
-"""What a network is trained for: a loss, predictions, and the pictures that show how good they are."""
+"""Tasks of a network: losses, predictions, and the figures and pictures that judge them."""

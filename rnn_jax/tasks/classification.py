@@ -33,7 +33,7 @@ class Classification:
     Args:
       network: computes the logits.
       input_size: D, the features of a step.
-      scale: the inputs are divided by it; of images, the value of a white pixel.
+      scale: the divisor of the inputs; for images, the value of a white pixel.
     """
 
     network: Classifier
@@ -52,7 +52,7 @@ class Classification:
         return self.network.init(key, self.input_size)
 
     def logits(self, params: Params, inputs: Array, lengths: Array | None = None, key: Array | None = None) -> Array:
-        """Computes the logits [B, C] of inputs [B, T, D], numbers of any kind. `key` drives dropout."""
+        """Computes the logits [B, C] of inputs [B, T, D], of any numeric dtype. `key` drives dropout."""
         xs = jnp.moveaxis(inputs, -2, 0).astype(float) / self.scale
         return self.network.apply(params, xs, lengths=lengths, key=key)
 
@@ -74,7 +74,7 @@ class Classification:
         return {"Accuracy": float(np.mean(correct, dtype=np.float32))}
 
     def baselines(self, examples: Examples) -> Mapping[str, np.ndarray]:
-        """Returns none: the classes of the images are about equally frequent."""
+        """Returns no baselines: the classes of the images are about equally frequent."""
         return {}
 
     def pictures(self, examples: Examples, predictions: np.ndarray, title: str) -> "Mapping[str, Callable[[], Figure]]":

@@ -1,4 +1,4 @@
-"""From scaled sequences to what a network reads of them."""
+"""Computes the features that a network reads from scaled sequences."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from rnn_jax.base import Array
 from rnn_jax.data.series import SeriesInfo
 
-MOST_STEPS = 40  # that a network takes in time; longer sequences are read several steps at once
+MOST_STEPS = 40  # in time, for a network; longer sequences are read several steps at once
 
 
 def steps_at_once(info: SeriesInfo) -> int:
-    """Returns how many steps are read as one, so that a network takes at most `MOST_STEPS`; 1 if each has a target."""
+    """Returns the number of steps read as one, so that a network takes at most `MOST_STEPS`; 1 if each has a target."""
     return 1 if info.form.per_step else -(-info.steps // MOST_STEPS)
 
 
@@ -26,18 +26,18 @@ def features(
 
         d_t = (x_t - x_{t-1}) / rate,    d_1 = 0
 
-    Changes have a deviation of 1 in training, so that what is small but matters is seen: the shape of a spectrum whose
-    level varies. k steps that are joined are one step with k times as many features.
+    Changes have a deviation of 1 in the training data, so that small but informative ones count, such as the shape of
+    a spectrum whose level varies. Joining k steps makes one step with k times as many features.
 
     Args:
-      info: has the rates.
+      info: the facts about the data, with the rates.
       inputs: float [B, T, D], scaled.
       lengths: int [B], or None if all steps are valid.
-      noise: the deviation of what is added to all features in training.
+      noise: the standard deviation of Gaussian noise added to all features in training.
       key: drives the noise; None for none.
 
     Returns:
-      ([T / k, B, 2 D k], time leading and rounded up; the lengths in joined steps).
+      (features [T / k, B, 2 D k], time leading and T / k rounded up; the lengths in joined steps).
     """
     x = jnp.moveaxis(jnp.asarray(inputs), -2, 0)
     rates = jnp.asarray(info.rates, x.dtype)

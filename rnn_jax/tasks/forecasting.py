@@ -29,17 +29,17 @@ class ForecastMetrics(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Forecasting:
-    """Forecasts what changes against the season before, all steps of the horizon at once.
+    """Forecasts the change from the season before, for all steps of the horizon at once.
 
         m, s = mean and deviation of the target over the window
         z = (x - m) / s
         y_h = m + s (z_{W - season + (h mod season)} + f(z)_h),    h = 0, ..., horizon - 1
 
-    A window's own mean and deviation let the network see a series at its own level, wherever it has risen to. Before
+    Normalizing each window by its own mean and deviation makes f independent of the level of the series. Before
     training f is zero, and the forecast is the season before; with a season of 1, the last value.
 
     Args:
-      network: f, computes a number for each step of the horizon.
+      network: f, which computes a number for each step of the horizon.
       input_size: D, the channels.
       info: the facts about the data.
     """
@@ -60,7 +60,7 @@ class Forecasting:
         return self.info.form.channels.index(self.info.form.target)
 
     def init(self, key: Array) -> Params:
-        """Draws the network's parameters, but for those of the output, which are zero. Consumes `key`."""
+        """Draws the network's parameters, with zeros for those of the output. Consumes `key`."""
         params: ClassifierParams = self.network.init(key, self.input_size)
         return params._replace(w=jnp.zeros_like(params.w), b=jnp.zeros_like(params.b))
 
@@ -88,7 +88,7 @@ class Forecasting:
         return self.outputs(params, inputs)[0]
 
     def measure(self, examples: Examples, predictions: np.ndarray) -> Mapping[str, float]:
-        """Computes MAE in units of the target, and MASE, relative to the season before in the training part."""
+        """Computes MAE in units of the target, and MASE, relative to the naive error of the training part."""
         error = scores.mean_absolute_error(self._units(examples.targets), self._units(predictions))
         return {"MAE": error, "MASE": error / self.info.naive_error}
 
@@ -111,5 +111,5 @@ class Forecasting:
         }
 
     def _units(self, values: np.ndarray) -> np.ndarray:
-        """Returns scaled values of the target in its units."""
+        """Converts scaled values of the target to its units."""
         return unscale(self.info.goal, np.asarray(values))

@@ -1,4 +1,4 @@
-"""Reads image files of any kind as the images that a classifier was trained on."""
+"""Reads image files of any format in the form of a classifier's training images."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 NPY_MAGIC = b"\x93NUMPY"
-FAINT = 0.1  # An image whose pixels differ by less, of 1, is reported as blank.
+FAINT = 0.1  # An image with a smaller range of pixels, of 1, is reported as blank.
 EXIF_ORIENTATION = 0x0112
 
 
@@ -24,7 +24,7 @@ def read_images(
 ) -> tuple[list[str], np.ndarray]:
     """Reads one picture of any format that Pillow knows, or a .npy array of many images.
 
-    The content tells which of them a file is, not its name. A picture is
+    The content of a file decides which of them it is, not its name. A picture is
 
     - turned upright as its EXIF orientation says;
     - reduced to its first frame;
@@ -32,20 +32,21 @@ def read_images(
     - converted to grey;
     - scaled to `data.image_shape` with its aspect kept: the rest is padded with the median of its border.
 
-    An array must have `data.image_shape` already. `notify` is told of every change but the conversion to grey.
+    An array must have `data.image_shape` already. `notify` is called for every change but the conversion to grey.
 
     Args:
       file: the file.
       data: the data that the classifier was trained on.
       invert: True for images that are dark on white; the classifier needs white on black.
-      notify: is called with one line for each change, and for images that are blank or need `invert`.
+      notify: called with one line for each change, and for images that are blank or need `invert`.
 
     Returns:
-      (a name for each image, images [N, rows, columns]), the images in range: whole numbers from 0 to `data.max_pixel`
+      (a name for each image, images [N, rows, columns]); the pixels are whole numbers from 0 to `data.max_pixel`
       or fractions from 0 to 1.
 
     Raises:
-      ValueError: in one line that names the file, if it is neither, damaged or too large, or has pixels out of range.
+      ValueError: in one line that names the file, if it has another format, is damaged or too large, or has pixels out
+        of range.
       OSError: if the file cannot be opened.
     """
     notes: list[str] = []

@@ -18,7 +18,7 @@ GRID = "0.85"
 def training_curve(reports: Sequence[Report], quantities: Mapping[str, Quantity], title: str) -> "Figure":
     """Draws each metric over the steps, of the minibatches and of the validation examples.
 
-    Of several seeds it draws the mean, and the range from the lowest to the highest as a band.
+    Several seeds are drawn as their mean, and a band from the lowest to the highest.
 
     Args:
       reports: rows with a step, a seed and values, in the order of the steps.
@@ -56,9 +56,9 @@ def confusion_matrix(
     names: Sequence[str] = (),
     noun: str = "images",
 ) -> "Figure":
-    """Draws how often each class was taken for each; labels and predictions [N].
+    """Draws the confusion matrix of labels and predictions [N].
 
-    The diagonal, which would outshine all else, is left white.
+    The diagonal is left white, because its counts would dominate the shades.
 
     Args:
       labels: the true classes.
@@ -66,7 +66,7 @@ def confusion_matrix(
       num_classes: C.
       title: the title of the picture.
       names: the names of the classes; numbers without them.
-      noun: what is counted.
+      noun: the noun for the examples.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -99,10 +99,10 @@ def worst_mistakes(
 
     Args:
       examples: the images and their labels.
-      probabilities: the classifier's, [N, C].
-      title: the picture's.
-      rows: of images in the picture, at most.
-      columns: of images in the picture.
+      probabilities: the predicted probabilities [N, C].
+      title: the title of the picture.
+      rows: the rows of images, at most.
+      columns: the images in a row.
     """
     predictions, certainty = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predictions != examples.targets)
@@ -125,7 +125,7 @@ def worst_mistakes(
 
 def make_figure(width: float, height: float, title: str) -> "Figure":
     """Makes an empty figure, its sizes in inches."""
-    from matplotlib.figure import Figure  # It takes a second to import, which most who import us need not spend.
+    from matplotlib.figure import Figure  # Imported on demand: it takes a second.
 
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, fontsize=11)

@@ -33,10 +33,10 @@ class Regression:
     """Predicts the target, scaled to mean 0 and deviation 1, by the output of a network; by least squares.
 
     Args:
-      network: computes one number.
+      network: computes the scaled prediction.
       input_size: the features of a step, see `features`.
       info: the facts about the data.
-      noise: the deviation of what is added to the features in training.
+      noise: the standard deviation of Gaussian noise added to the features in training.
     """
 
     network: Classifier

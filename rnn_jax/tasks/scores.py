@@ -9,7 +9,7 @@ def accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def balanced_accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Computes the mean over the classes that occur of the fraction of each that is found."""
+    """Computes the mean recall over the classes that occur."""
     return float(np.mean([np.mean(predicted[true == c] == c) for c in np.unique(true)]))
 
 

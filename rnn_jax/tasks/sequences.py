@@ -1,4 +1,4 @@
-"""Classification of people's own sequences, or of each of their steps."""
+"""Classification of the user's own sequences, or of each of their steps."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class SequenceClassification(Classification):
       network: computes the logits.
       input_size: the features of a step, see `features`.
       info: the facts about the data.
-      noise: the deviation of what is added to the features in training.
+      noise: the standard deviation of Gaussian noise added to the features in training.
     """
 
     info: SeriesInfo = dataclasses.field(kw_only=True)
@@ -44,7 +44,7 @@ class SequenceClassification(Classification):
     def loss(self, params: Params, batch: Examples, key: Array | None = None) -> tuple[Array, ClassificationMetrics]:
         """Computes the mean cross-entropy of targets int [B] or [B, T], and the metrics.
 
-        The steps of a sequence share its weight, so that long and short sequences count alike.
+        Each sequence has the same weight, divided among its steps, so that long and short sequences count alike.
         """
         logits = self.logits(params, batch.inputs, batch.lengths, key)  # type: ignore
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CHANNELS = 4  # drawn of each sequence, at most
+CHANNELS = 4  # drawn for each sequence, at most
 
 
 def worst_sequences(
@@ -52,7 +52,7 @@ def worst_sequences(
 
 
 def _judge(examples: Examples, predictions: np.ndarray, info: SeriesInfo) -> tuple[np.ndarray, list[str]]:
-    """Says how bad each prediction is, 0 for a right one: (badness [N], captions)."""
+    """Rates the error of each prediction, 0 for a correct one: (errors [N], captions)."""
     form = info.form
     T = examples.inputs.shape[1]
     lengths = np.full(len(predictions), T) if examples.lengths is None else examples.lengths
@@ -77,7 +77,7 @@ def _judge(examples: Examples, predictions: np.ndarray, info: SeriesInfo) -> tup
 
 
 def predicted_and_true(true: np.ndarray, predicted: np.ndarray, info: SeriesInfo, title: str) -> "Figure":
-    """Draws predicted against true numbers [N], in units of the target; right ones lie on the line."""
+    """Draws predicted against true numbers [N], in units of the target; correct ones lie on the line."""
     figure = make_figure(5.5, 5.5, title)
     axes = figure.subplots()
     ends = [min(true.min(), predicted.min()), max(true.max(), predicted.max())]
@@ -93,9 +93,9 @@ def forecasts(past: np.ndarray, true: np.ndarray, forecast: np.ndarray, info: Se
     """Draws the first, the middle and the last forecast with their past.
 
     Args:
-      past: [N, W], in units of the target, as are all.
-      true: [N, H].
-      forecast: [N, H].
+      past: the windows [N, W], in units of the target like all values.
+      true: the true values [N, H].
+      forecast: the forecasts [N, H].
       info: the facts about the data.
       title: the title of the picture.
     """

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 Metrics: TypeAlias = Any  # a NamedTuple of scalars, one of which is `loss`
 
 
-VALIDATION = "validation_"  # begins the name of a metric on the validation split
+VALIDATION = "validation_"  # prefix of the names of metrics on the validation split
 
 
 class Quantity(NamedTuple):
-    """How a metric is named, drawn and compared.
+    """The name, the axis and the order of a metric.
 
     Attributes:
       name: the name in reports, such as "Accuracy".
       axis: the label of its axis in pictures, with the unit.
       factor: the number of units of the axis in one unit of the metric.
       log: True for a logarithmic axis.
-      better: which of two values is the better one.
+      better: the better of two values, the higher or the lower one.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Report(NamedTuple):
 
 
 class Task(Protocol):
-    """What a network is trained for: a frozen value, like a cell."""
+    """The loss, the predictions and the figures of a network: a frozen value, like a cell."""
 
-    quantities: ClassVar[Mapping[str, Quantity]]  # of the fields of the metrics, in their order
+    quantities: ClassVar[Mapping[str, Quantity]]  # by field of the metrics, in order
     score: ClassVar[str]  # the metric that ranks checkpoints
 
     def init(self, key: Array) -> Params:
@@ -74,7 +74,7 @@ class Task(Protocol):
         ...
 
     def baselines(self, examples: Examples) -> Mapping[str, np.ndarray]:
-        """Returns predictions that need no network, in the form of `predict`, by what they are; there may be none."""
+        """Returns predictions of simple baselines, in the form of `predict`, by their descriptions; may be empty."""
         ...
 
     def pictures(self, examples: Examples, predictions: np.ndarray, title: str) -> "Mapping[str, Callable[[], Figure]]":

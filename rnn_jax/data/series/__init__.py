@@ -1,7 +1,7 @@
-"""People's own sequences: files of many formats, read into one kind of value.
+"""The user's own sequences: files of many formats, read as `Sequences`.
 
-`read_sequences` reads a file; `load_series` makes a data set of it. Missing values, scaling, hold-outs and windows are
-functions beside them. NumPy only; tables are read by pyarrow.
+`read_sequences` reads a file; `load_series` makes a data set of it. Other functions handle missing
+values, scaling, hold-outs and windows. Needs only NumPy, and pyarrow for tables.
 """
 
 from rnn_jax.data.series.info import SeriesInfo, prepare_like

@@ -84,7 +84,7 @@ def _read_header(path: Path, lines: list[str]) -> tuple[dict[str, list[str]], in
             raise DataError(f"{where}: expected a keyword such as @classLabel, or @data before the first sequence")
         key, *words = line[1:].split() or [""]
         key = key.lower()
-        if key in seen and key != "problemname":  # which some files of the archive repeat
+        if key in seen and key != "problemname":  # Some files of the archive repeat that one.
             raise DataError(f"{where}: @{key} again, as in line {seen[key]}: keep one header")
         seen[key] = i + 1
         if key in FLAGS:
@@ -105,7 +105,7 @@ def _read_header(path: Path, lines: list[str]) -> tuple[dict[str, list[str]], in
 
 
 def _read_flag(key: str, words: list[str], where: str) -> list[str]:
-    """Checks the words after a keyword that is true or false; that one comes back in lower case."""
+    """Checks the words after a boolean keyword; returns them with true or false in lower case."""
     if not words or words[0].lower() not in ("true", "false"):
         raise DataError(f"{where}: @{key} needs true or false")
     value, names = words[0].lower(), words[1:]
@@ -132,7 +132,7 @@ def _parse_channels(fields: list[str], where: str) -> np.ndarray:
 
 
 def _check_row(rows: list[np.ndarray], numbers: list[int], header: dict[str, list[str]], where: str) -> None:
-    """Compares the last of the sequences with the first one and with the header."""
+    """Compares the last sequence with the first one and with the header."""
     (T, D), (first_T, first_D) = rows[-1].shape, rows[0].shape
     if first_D != D:
         raise DataError(f"{where}: {plural(D, 'channel')}, but line {numbers[0]} has {first_D}: is one missing?")
@@ -249,7 +249,7 @@ def _read_attributes(path: Path, lines: list[str]) -> tuple[list[tuple[str, str,
     """Reads the header of an `.arff` file.
 
     Returns:
-        (names, types and places of the attributes, the names within the relational one, the index of the line @data).
+      (names, types and places of the attributes, the names within the relational one, the index of the line @data).
     """
     attributes: list[tuple[str, str, str]] = []
     relation: list[str] = []
@@ -307,5 +307,5 @@ def _unquote(text: str) -> str:
 
 
 def _numbered(count: int) -> tuple[str, ...]:
-    """Names channels whose format has no names for them."""
+    """Names the channels of a format without names."""
     return tuple(f"channel {d + 1}" for d in range(count)) if count > 1 else ("value",)

@@ -15,11 +15,11 @@ NAMES = ("xs", "ys", "lengths")
 def read_npz(path: Path, *, task: str | None = None, like: Form | None = None, notify: Notify) -> Sequences:
     """Reads the arrays `xs`, `ys` and `lengths` of a file.
 
-    `xs` is [N, T, D]; with `lengths` [N], it may be [S, D] instead, one sequence after another. `ys`, text, whole
-    numbers or others, is [N], or has a target for each step: [N, T] or [S].
+    `xs` is [N, T, D]; with `lengths` [N], it may be [S, D] instead, one sequence after another. `ys` holds text
+    or numbers: [N], or with a target for each step, [N, T] or [S].
 
     Raises:
-        DataError: If the file is damaged, an array is missing, or its shape or its type is not as above.
+      DataError: if the file is damaged, an array is missing, or its shape or its type is not as above.
     """
     arrays = _read_arrays(path)
     xs, lengths = arrays["xs"], arrays.get("lengths")
@@ -54,7 +54,7 @@ def read_npz(path: Path, *, task: str | None = None, like: Form | None = None, n
 def _with_targets(
     sequences: Sequences, ys: np.ndarray, valid: np.ndarray | None, task: str | None, like: Form | None, notify: Notify
 ) -> Sequences:
-    """Adds the targets, after a look at their shape."""
+    """Adds the targets, after checking their shape."""
     path, N, S = sequences.source, len(sequences.lengths), len(sequences.values)
     if ys.ndim == 2 and ys.shape[1] == 1 and len(ys) == N:
         ys = ys[:, 0]
@@ -78,7 +78,7 @@ def _with_targets(
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads those arrays of the file that have a known name; others are not looked at, but help to guess."""
+    """Reads the arrays with known names; if `xs` is missing, the error suggests the nearest other name."""
     read_bytes(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -94,7 +94,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_lengths(path: Path, lengths: np.ndarray, xs: np.ndarray) -> np.ndarray:
-    """Returns the lengths as int64 if they fit `xs`."""
+    """Returns the lengths as int64; raises `DataError` unless they fit `xs`."""
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or not len(lengths):
         raise DataError(f"{path}: lengths should be whole numbers [N], not {lengths.dtype} {list(lengths.shape)}")
     lengths = lengths.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Columns of tables: whether one holds numbers, times or text, and which role it plays."""
+"""Columns of tables: their kinds (numbers, times or text), and hints of their roles."""
 
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -22,12 +22,12 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        name: Its name; for one without a name, "column 1" and so on.
-        kind: "number", "time" or "text"; "mixed" or "mixed times" if most of its texts, but not all, are numbers or
-            times; "empty" if all are missing, and "other" for lists and what else is no scalar.
-        values: float64 for numbers, datetime64 for times, both [S]; None for the other kinds.
-        cells: The arrow array, [S].
-        named: Whether the file has a name for it.
+      name: its name; for one without a name, "column 1" and so on.
+      kind: "number", "time" or "text"; "mixed" or "mixed times" if most of its texts, but not all, are numbers or
+        times; "empty" if all are missing, and "other" for lists and other non-scalars.
+      values: float64 for numbers, datetime64 for times, both [S]; None for the other kinds.
+      cells: the arrow array, [S].
+      named: True if the file has a name for it.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Column(NamedTuple):
 
 
 def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> Column:
-    """Finds out the kind of a column.
+    """Determines the kind of a column.
 
     Raises:
-        ValueError: If it holds dates that can be read in two ways.
+      ValueError: if it holds dates that can be read in two ways.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -81,7 +81,7 @@ def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> C
 
 
 def _trimmed(cells: "pa.ChunkedArray") -> "pa.ChunkedArray":
-    """Takes the blanks around texts away, and makes those that stand for a missing value null."""
+    """Strips the blanks around texts, and replaces markers of missing values by null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -110,7 +110,7 @@ def _datetimes(cells: "pa.ChunkedArray") -> np.ndarray:
 
 
 def texts(column: Column) -> list[str]:
-    """Writes the cells of a column as text, "" for those that are missing; whole floats without a fraction."""
+    """Formats the cells of a column as text, "" for those that are missing; whole floats without a fraction."""
     cells = column.cells.to_pylist()
     if column.kind == "number" and any(isinstance(cell, float) for cell in cells):
         return ["" if cell is None or cell != cell else f"{cell:.17g}" for cell in cells]
@@ -118,10 +118,10 @@ def texts(column: Column) -> list[str]:
 
 
 def first_wrong(column: Column) -> tuple[int, str]:
-    """Finds the first cell that is no number, or no time, in a column where the others are.
+    """Finds the first cell that is not a number, or not a time, in a mixed column.
 
     Returns:
-        (its row, what is wrong with it).
+      (its row, what is wrong with it).
     """
     is_right, noun = (is_time, "time") if column.kind == "mixed times" else (is_number, "number")
     cells = column.cells.to_pylist()

@@ -1,4 +1,4 @@
-"""Files as bytes and as lines of text; whatever keeps one from being read is an error of one line."""
+"""Reads files as bytes or as lines of text; every failure is an error of one line."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -38,11 +38,11 @@ def check_size(path: Path, size: int) -> None:
     """Refuses data that would not fit into memory.
 
     Args:
-        path: The file, for the message.
-        size: What it takes unpacked, in bytes.
+      path: the file, for the message.
+      size: its unpacked size in bytes.
 
     Raises:
-        DataError: If several copies of `size` bytes exceed `memory()`.
+      DataError: if several copies of `size` bytes exceed `memory()`.
     """
     limit = memory() // COPIES
     if size > limit:
@@ -53,10 +53,10 @@ def check_size(path: Path, size: int) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads a file, which must not be empty nor too large.
+    """Reads a file, which must be neither empty nor too large.
 
     Raises:
-        DataError: If it cannot be read, is empty or does not fit into memory.
+      DataError: if it cannot be read, is empty or does not fit into memory.
     """
     try:
         check_size(path, path.stat().st_size)
@@ -69,7 +69,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def cannot_read(path: Path, error: OSError) -> DataError:
-    """Says in one line why the system does not let a file be read."""
+    """Makes a one-line error of the system's reason for not reading a file."""
     return DataError(f"cannot read {error.filename or path}: {error.strerror or error}")
 
 
@@ -77,7 +77,7 @@ def check_text(path: Path, content: bytes) -> bytes:
     """Returns the UTF-8 text of a file, without its byte order mark.
 
     Raises:
-        DataError: If the file is binary or in another encoding.
+      DataError: if the file is binary or in another encoding.
     """
     if content.startswith(UTF_16):
         raise DataError(f"{path} is UTF-16 text: save it as UTF-8")
@@ -99,11 +99,11 @@ def read_lines(path: Path, notify: Notify) -> list[str]:
     """Reads the lines of a text file, without their ends.
 
     Args:
-        path: The file.
-        notify: Is told if the last line has no end, as that of a file that was cut has none.
+      path: the file.
+      notify: called if the last line has no end, as in a truncated file.
 
     Raises:
-        DataError: If it cannot be read, is empty, binary, or not UTF-8.
+      DataError: if it cannot be read, is empty, binary, or not UTF-8.
     """
     text = check_text(path, read_bytes(path)).decode()
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -112,7 +112,7 @@ def read_lines(path: Path, notify: Notify) -> list[str]:
 
 
 def check_end(path: Path, lines: Sequence[str | bytes], notify: Notify) -> None:
-    """Tells the user if the last of the lines is not empty: its end is missing, as in a file that was cut."""
+    """Notifies the user if the last of the lines is not empty: its end is missing, as in a truncated file."""
     if lines[-1]:
         notify(f"{path}, line {len(lines)}: the last line has no end; if the file was cut, its last value may be wrong")
 
@@ -121,11 +121,11 @@ def parse_numbers(texts: list[str], where: str) -> np.ndarray:
     """Parses numbers: texts [T] -> float64 [T], nan for "?" and "nan".
 
     Args:
-        texts: The numbers.
-        where: The file and the line, for the message of an error.
+      texts: the numbers.
+      where: the file and the line, for the message of an error.
 
     Raises:
-        DataError: If one of them is not a finite number.
+      DataError: if one of them is not a finite number.
     """
     try:
         values = np.array([float(text) for text in texts])
@@ -142,7 +142,7 @@ def parse_numbers(texts: list[str], where: str) -> np.ndarray:
 
 
 def _number(text: str) -> float:
-    """Parses a number; nan if it is missing, inf if it is none."""
+    """Parses a number; nan if it is missing, inf if it is not a number."""
     text = text.strip()
     if text == "?":
         return np.nan
@@ -153,7 +153,7 @@ def _number(text: str) -> float:
 
 
 def nearest(word: str, known: tuple[str, ...]) -> str:
-    """Ends a message about an unknown name: with the nearest known one, or with all of them.
+    """Returns the end of a message about an unknown name: the nearest known one, or all of them.
 
     >>> nearest("passengers", ("Date", "Passengers"))
     ", did you mean 'Passengers'?"

@@ -1,4 +1,4 @@
-"""A folder with one file a sequence, whose class is the name of the subfolder that the file is in."""
+"""Reads a folder with one file for each sequence, in subfolders named after the classes."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ def read_folder(folder: Path, *, task: str | None = None, like: Form | None = No
     Files and folders whose names begin with a dot are ignored.
 
     Raises:
-        DataError: If there are no subfolders with tables, other files are in them, or the tables differ in columns.
+      DataError: if there are no subfolders with tables, other files are in them, or the tables differ in columns.
     """
     if task not in (None, "classify"):
         raise DataError(f"{folder} is a folder: its subfolders are classes, the task cannot be {task}")
@@ -63,4 +63,4 @@ def _list(folder: Path) -> list[str]:
 
 
 def _ignore(message: str) -> None:
-    """Says nothing: all tables are alike, and the first one has been described."""
+    """Discards a message: all tables are alike, and the first one has been described."""

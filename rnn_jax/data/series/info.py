@@ -13,22 +13,22 @@ class SeriesInfo(NamedTuple):
     """The facts about sequences that a trained model depends on. All of them can be hashed and written as JSON.
 
     Attributes:
-        name: The name of the data, part of every report.
-        source: The files, in words.
-        summary: The size and the task of the data, in words.
-        form: What the sequences are about, before channels are added.
-        missing: "error" or "fill", see `load_series`.
-        initial: D numbers, what stands for values that are missing at the beginning: the means of the training part.
-        scaling: Of the channels, the one for missing values included; fitted on the training part.
-        goal: The scaling of the target, for the tasks "regress" and "forecast"; of one channel.
-        rates: D floats, the deviation of the change of each scaled channel from step to step in the training part.
-        steps: T, the steps of the longest sequence, or of a window.
-        ragged: True if sequences are shorter than T.
-        usual: The most frequent class of the training part.
-        horizon: The steps to forecast.
-        season: The steps after which a series resembles itself; 1 if it does not.
-        naive_error: The mean absolute error, in units of the target, of taking the value of one season ago for each
-            step of the training part. MASE is relative to it.
+      name: the name of the data, part of every report.
+      source: the files, in words.
+      summary: the size and the task of the data, in words.
+      form: the form of the sequences, before channels are added.
+      missing: "error" or "fill", see `load_series`.
+      initial: D numbers, the means of the training part, which replace values missing at the beginning.
+      scaling: the scaling of the channels, including the one for missing values; fitted on the training part.
+      goal: the scaling of the target, a single channel, for the tasks "regress" and "forecast".
+      rates: D floats, the deviation of the change of each scaled channel from step to step in the training part.
+      steps: T, the steps of the longest sequence, or of a window.
+      ragged: True if sequences are shorter than T.
+      usual: the most frequent class of the training part.
+      horizon: the steps to forecast.
+      season: the steps after which a series resembles itself; 1 if it does not.
+      naive_error: the mean absolute error, in units of the target, of taking the value of one season ago for each
+        step of the training part. MASE is relative to it.
     """
 
     name: str
@@ -49,7 +49,7 @@ class SeriesInfo(NamedTuple):
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "SeriesInfo":
-        """Undoes `to_json`."""
+        """Inverts `to_json`."""
         form = values["form"]
         form |= {key: tuple(form[key]) for key in ("channels", "classes")}
         scalings = {key: Scaling(*map(tuple, values[key].values())) for key in ("scaling", "goal")}
@@ -64,7 +64,7 @@ class SeriesInfo(NamedTuple):
 def prepare(
     name: str, source: str, summary: str, parts: Sequence[Sequences], missing: str
 ) -> tuple[list[Sequences], SeriesInfo]:
-    """Deals with missing values, and fits the scaling on the first part."""
+    """Refuses or fills missing values, and fits the scaling on the first part."""
     initial = fit_scaling(parts[0].values).mean
     if missing == "error":
         for part in parts:
@@ -76,7 +76,7 @@ def prepare(
 
 
 def change_rates(sequences: Sequences, scaling: Scaling) -> tuple[float, ...]:
-    """Finds the root mean square of the change of each scaled channel from step to step, D numbers."""
+    """Computes the root mean square of the change of each scaled channel from step to step, D numbers."""
     scaled = scale(scaling, sequences.values).astype(float)
     within = np.setdiff1d(np.arange(1, len(scaled)), sequences.starts)
     if not len(within):
@@ -85,7 +85,7 @@ def change_rates(sequences: Sequences, scaling: Scaling) -> tuple[float, ...]:
 
 
 def prepare_like(sequences: Sequences, info: SeriesInfo) -> Sequences:
-    """Deals with the missing values of new sequences as with those of the training data."""
+    """Refuses or fills the missing values of new sequences, as in the training data."""
     if info.missing == "fill":
         return fill_missing(sequences, info.initial)
     refuse_missing(sequences)

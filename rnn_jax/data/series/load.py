@@ -1,4 +1,4 @@
-"""From files of sequences to a data set: training, validation and test, filled, scaled and padded."""
+"""Loads files of sequences as a data set: training, validation and test, filled, scaled and padded."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rnn_jax.data.series.sequences import Sequences, describe, pad, select
 from rnn_jax.data.series.split import hold_out
 from rnn_jax.data.series.windows import load_forecast
 
-TEST, VALIDATION = 0.2, 0.1  # of the sequences, the second of those that remain
+TEST, VALIDATION = 0.2, 0.1  # fractions of the sequences, the second of the remaining ones
 
 
 def load_series(
@@ -31,31 +31,31 @@ def load_series(
     seed: int = 0,
     notify: Notify = print_to_stderr,
 ) -> Dataset:
-    """Loads people's own sequences as a data set.
+    """Loads the user's own sequences as a data set.
 
     Args:
-        path: As for `read_sequences`.
-        test: The same for the test sequences. None takes the file beside `path` whose name has TEST in place of
-            TRAIN; if there is none, a fifth is held out of each class, or, to forecast, the end of each series.
-        task: As for `read_sequences`.
-        target: As for `read_sequences`.
-        sequence_column: As for `read_sequences`.
-        missing: "error" refuses missing values; "fill" carries the last value forward, and adds a channel that is 1
-            where it has done so.
-        horizon: The steps to forecast. None for one season.
-        window: The steps that a forecast reads. None for two seasons or horizons, whichever is longer.
-        season: The steps after which a series resembles itself. None finds it from the times: a year of months, a
-            week of days, a day of hours.
-        seed: Of what is held out at random.
-        notify: As for `read_sequences`.
+      path: see `read_sequences`.
+      test: the path of the test sequences. None takes the file beside `path` whose name has TEST in place of TRAIN; if
+        there is none, a fifth of each class is held out or, for forecasts, the end of each series.
+      task: see `read_sequences`.
+      target: see `read_sequences`.
+      sequence_column: see `read_sequences`.
+      missing: "error" refuses missing values; "fill" carries the last value forward, and adds a channel that is 1
+        where it has done so.
+      horizon: the steps to forecast. None for one season.
+      window: the steps that a forecast reads. None for two seasons or horizons, whichever is longer.
+      season: the steps after which a series resembles itself. None finds it from the times: a year of months, a
+        week of days, a day of hours.
+      seed: the seed of the random hold-out.
+      notify: see `read_sequences`.
 
     Returns:
-        The examples, with a `SeriesInfo`. Inputs are float32 [N, T, D] and scaled; targets are int32 ids of classes
-        or float32 scaled numbers: [N], [N, T] if each step has one, or [N, horizon].
+      The examples, with a `SeriesInfo`. Inputs are float32 [N, T, D] and scaled; targets are int32 ids of classes
+      or float32 scaled numbers: [N], [N, T] if each step has one, or [N, horizon].
 
     Raises:
-        DataError: In one line; see `read_sequences`. Also if there is but one class, there are too few sequences or
-            steps, or the test does not match.
+      DataError: in one line; see `read_sequences`. Also if there is only one class, there are too few sequences or
+        steps, or the test does not match.
     """
     path = Path(path)
     train = read_sequences(path, task=task, target=target, sequence_column=sequence_column, notify=notify)
@@ -132,7 +132,7 @@ def _check_targets(sequences: Sequences) -> None:
 
 
 def _divide(sequences: Sequences, fraction: float, seed: int) -> tuple[Sequences, Sequences]:
-    """Holds a part of the sequences out, of each class where each sequence has one."""
+    """Holds out a part of the sequences, of each class if each sequence has one."""
     by_class = sequences.form.task == "classify" and not sequences.form.per_step
     kept, held = hold_out(sequences.targets if by_class else None, len(sequences.lengths), fraction, seed)
     if not len(held):

@@ -1,4 +1,4 @@
-"""From a file or a folder to sequences."""
+"""Reads sequences from a file or a folder."""
 
 import sys
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ARCHIVES: dict[str, Callable[..., Sequences]] = {".ts": read_ts, ".arff": read_a
 
 
 def print_to_stderr(message: str) -> None:
-    """Tells the user something, and keeps it out of the output."""
+    """Prints a message on stderr, which keeps it out of the output."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -33,18 +33,18 @@ def read_sequences(
     """Reads sequences from a file or a folder.
 
     Args:
-        path: A file of the UCR and UEA archives (`.ts`, `.arff`, `.tsv`); a table (`.csv`, `.parquet`, `.pq`, `.json`,
-            `.jsonl`, `.ndjson`, or `.tsv` with a header); a `.npz` file with arrays `xs`, `ys` and perhaps `lengths`;
-            or a folder with one table a sequence, in a subfolder for each class.
-        task: "classify", "regress" or "forecast"; None to find it from the data.
-        target: The column of a table to predict.
-        sequence_column: The column of a table that tells sequences apart, if each row is a step.
-        like: The form of other sequences, which these have to match: then the arguments above are taken from there,
-            and the targets may be absent.
-        notify: Is told, a line each, how columns are understood.
+      path: a file of the UCR and UEA archives (`.ts`, `.arff`, `.tsv`); a table (`.csv`, `.parquet`, `.pq`, `.json`,
+        `.jsonl`, `.ndjson`, or `.tsv` with a header); a `.npz` file with arrays `xs`, `ys` and perhaps `lengths`;
+        or a folder with one table for each sequence, in a subfolder for each class.
+      task: "classify", "regress" or "forecast"; None to find it from the data.
+      target: the column of a table to predict.
+      sequence_column: the column of a table that tells sequences apart, if each row is a step.
+      like: the form of other sequences, which these must match. It replaces the arguments above, and the targets may
+        be absent.
+      notify: called with one line for each interpretation of columns.
 
     Raises:
-        DataError: In one line that names the file and, where there is one, the line.
+      DataError: in one line that names the file and, where there is one, the line.
     """
     path = Path(path)
     if task not in (None, *TASKS):

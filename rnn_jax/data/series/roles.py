@@ -1,4 +1,4 @@
-"""From the columns of a table to sequences: which column is time, target or channel, and what a row is."""
+"""Makes sequences of tables: finds the time, the target and the channels, and whether a row is a step."""
 
 from typing import NamedTuple
 
@@ -29,12 +29,12 @@ from rnn_jax.data.series.times import time_text
 
 
 class Groups(NamedTuple):
-    """How the S rows of a table make N sequences.
+    """The grouping of the S rows of a table into N sequences.
 
     Attributes:
-        order: int64 [S], the rows with those of each sequence together.
-        starts: int64 [N], where in `order` each sequence begins.
-        names: The N names.
+      order: int64 [S], the indices of the rows, grouped by sequence.
+      starts: int64 [N], the start of each sequence in `order`.
+      names: the N names.
     """
 
     order: np.ndarray
@@ -48,7 +48,7 @@ class Groups(NamedTuple):
 
 
 class Roles(NamedTuple):
-    """What the columns of a table are, beside the target and the column that tells sequences apart."""
+    """The roles of a table's columns, apart from the target and the column that tells sequences apart."""
 
     time: Column | None
     channels: list[Column]
@@ -69,12 +69,12 @@ def sequences_of_table(
     it is a whole sequence.
 
     Raises:
-        DataError: If the columns do not fit together, or it cannot be told what they are for.
+      DataError: if the columns do not fit together, or their roles are ambiguous.
     """
     if like is not None:
         task, target, sequence_column = like.task, like.target, like.sequence_column
     if like is not None and task != "forecast" and target not in [column.name for column in table.columns]:
-        goal = None  # A table to predict from need not know the answers.
+        goal = None  # A table to predict for may lack the targets.
     else:
         goal = _find_target(table, target)
     groups = _group(table, sequence_column)
@@ -120,7 +120,7 @@ def _find_table_task(table: Table, goal: Column | None, sequence_column: str | N
 
 
 def _group(table: Table, name: str | None) -> Groups:
-    """Brings the rows of each sequence together; without a name, all rows are one sequence."""
+    """Groups the rows by sequence; without a name, all rows are one sequence."""
     if name is None:
         return Groups(np.arange(len(table.lines)), np.zeros(1, np.int64), ("1",))
     keys = texts(table.column(name, "sequences"))
@@ -133,7 +133,7 @@ def _group(table: Table, name: str | None) -> Groups:
 
 
 def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like: Form | None, notify: Notify) -> Roles:
-    """Divides the columns that have no use yet into time, channels, and those that are left out, which is said."""
+    """Divides the remaining columns into time, channels, and columns left out, which are reported."""
     columns = [column for column in table.columns if column.name not in used]
     sorted_columns = [
         column if column.values is None else column._replace(values=column.values[groups.order]) for column in columns
@@ -194,7 +194,7 @@ def _stack(table: Table, columns: list[Column]) -> np.ndarray:
 
 
 def _check_times(table: Table, time: Column | None, groups: Groups) -> np.ndarray | None:
-    """Returns the times in the order of the rows, which have to rise within each sequence."""
+    """Returns the times in the order of the rows, which must rise within each sequence."""
     if time is None or time.values is None:
         return None
     order, times = groups.order, time.values[groups.order]
@@ -216,12 +216,12 @@ def _check_times(table: Table, time: Column | None, groups: Groups) -> np.ndarra
 
 
 def steps_of_table(table: Table, like: Form | None, notify: Notify) -> Sequences:
-    """Makes one sequence of all rows of a table, all columns of numbers its channels, without a target.
+    """Makes one sequence of all rows of a table, with all columns of numbers as channels and no target.
 
     Args:
-        table: The table.
-        like: The form of another such table, whose channels and time this one must have.
-        notify: Is told of columns that are left out.
+      table: the table.
+      like: the form of another such table, whose channels and time this one must have.
+      notify: called for columns that are left out.
     """
     groups = _group(table, None)
     return _steps(table, "forecast", "", None, _find_roles(table, groups, (), like, notify), groups)

@@ -1,4 +1,4 @@
-"""Scaling of channels, and what takes the place of missing values. Both are fitted on the training part alone."""
+"""Scaling of channels, and filling of missing values. Both are fitted on the training part alone."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,11 +12,11 @@ MISSING_CHANNEL = "missing"
 
 
 class Scaling(NamedTuple):
-    """How channels are standardised.
+    """The standardisation of channels.
 
     Attributes:
-        mean: D floats.
-        deviation: D floats, the standard deviations; 0 for a channel that is constant.
+      mean: D floats.
+      deviation: D floats, the standard deviations; 0 for a channel that is constant.
     """
 
     mean: tuple[float, ...]
@@ -24,7 +24,7 @@ class Scaling(NamedTuple):
 
 
 def fit_scaling(values: np.ndarray) -> Scaling:
-    """Finds the mean and the standard deviation of each channel: [S, D] -> Scaling. Missing values do not count."""
+    """Computes the mean and the standard deviation of each channel: [S, D] -> Scaling. Missing values do not count."""
     observed = ~np.isnan(values)
     counts = np.maximum(observed.sum(0), 1)
     mean = np.where(observed, values, 0).sum(0) / counts
@@ -40,7 +40,7 @@ def scale(scaling: Scaling, values: np.ndarray) -> np.ndarray:
 
 
 def unscale(scaling: Scaling, values: np.ndarray) -> np.ndarray:
-    """Undoes `scale`: [..., D] -> float64 [..., D]."""
+    """Inverts `scale`: [..., D] -> float64 [..., D]."""
     return values.astype(np.float64) * np.array(scaling.deviation) + np.array(scaling.mean)
 
 
@@ -64,11 +64,11 @@ def fill_missing(sequences: Sequences, initial: Sequence[float]) -> Sequences:
     """Carries the last value forward, and adds a channel that is 1 where a value was missing, else 0.
 
     Args:
-        sequences: Those with missing values.
-        initial: D numbers, what stands before the first value of a sequence.
+      sequences: the sequences with missing values.
+      initial: D numbers, the values to carry before the first value of a sequence.
 
     Returns:
-        Sequences with D + 1 channels and no missing values.
+      Sequences with D + 1 channels and no missing values.
     """
     values, starts = sequences.values, sequences.starts
     missing = np.isnan(values)

@@ -1,4 +1,4 @@
-"""Sequences in memory, whatever file they come from, and what is said about them.
+"""Sequences in memory, independent of the file format, and their description.
 
 Letters: N sequences, S steps of all sequences together, T steps of the longest one, D channels.
 """
@@ -13,20 +13,20 @@ from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.files import Notify, check_size, shown
 
 TASKS = ("classify", "regress", "forecast")
-MOST_CLASSES = 20  # Whole numbers are classes if there are no more of them.
+MOST_CLASSES = 20  # Whole numbers are taken as classes up to this number of different ones.
 
 
 class Form(NamedTuple):
-    """What sequences are about, apart from their numbers: enough to read another file in the same way.
+    """The form of sequences, apart from their numbers: enough to read another file in the same way.
 
     Attributes:
-        task: One of `TASKS`.
-        channels: The D names of what is measured at each step.
-        target: The name of what is predicted; for the task "forecast", one of the channels.
-        classes: The names of the classes, in the order of their ids; none if the target is a number.
-        per_step: True if each step has a target, False if each sequence has one.
-        sequence_column: The column that tells the sequences of a table apart; None if there is none.
-        time: The column of the times; None if there is none.
+      task: one of `TASKS`.
+      channels: the names of the D channels.
+      target: the name of the target; for the task "forecast", one of the channels.
+      classes: the names of the classes, in the order of their ids; none if the target is a number.
+      per_step: True if each step has a target, False if each sequence has one.
+      sequence_column: the column that tells the sequences of a table apart; None if there is none.
+      time: the column of the times; None if there is none.
     """
 
     task: str
@@ -42,16 +42,16 @@ class Sequences(NamedTuple):
     """Sequences of numbers, one after another, and their targets.
 
     Attributes:
-        form: What they are about.
-        values: float64 [S, D]; nan where a value is missing.
-        lengths: int64 [N], the steps of each sequence, at least one.
-        targets: int32 ids of classes, or float64 numbers: [N], or [S] if `form.per_step`. None for the task
-            "forecast", whose target is a channel, and where the file has none.
-        names: The N names of the sequences.
-        times: datetime64 or float64 [S]; None if they are not known.
-        lines: int64, the line of the file that holds each sequence [N] or each step [S].
-        source: The file or folder.
-        unit: How `lines` counts: "line" or, in binary files, "row".
+      form: their form.
+      values: float64 [S, D]; nan where a value is missing.
+      lengths: int64 [N], the steps of each sequence, at least one.
+      targets: int32 ids of classes, or float64 numbers: [N], or [S] if `form.per_step`. None for the task
+        "forecast", whose target is a channel, and where the file has none.
+      names: the N names of the sequences.
+      times: datetime64 or float64 [S]; None if they are not known.
+      lines: int64, the line of the file that holds each sequence [N] or each step [S].
+      source: the file or folder.
+      unit: the unit of `lines`: "line" or, in binary files, "row".
     """
 
     form: Form
@@ -112,7 +112,7 @@ def check_padded_size(sequences: Sequences) -> None:
 
 
 def describe(sequences: Sequences) -> str:
-    """Says how large the data are: "270 sequences, 12 channels, 7 to 29 steps, 9 classes"."""
+    """Describes the size of the data: "270 sequences, 12 channels, 7 to 29 steps, 9 classes"."""
     form, (shortest, longest) = sequences.form, (sequences.lengths.min(), sequences.lengths.max())
     steps = f"{longest:,} steps" if shortest == longest else f"{shortest:,} to {longest:,} steps"
     parts = [plural(len(sequences.lengths), "sequence"), plural(len(form.channels), "channel"), steps]
@@ -122,7 +122,7 @@ def describe(sequences: Sequences) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Counts something.
+    """Formats a count with its noun.
 
     >>> plural(1, "channel"), plural(1200, "channel")
     ('1 channel', '1,200 channels')
@@ -140,7 +140,7 @@ def is_number(text: str) -> bool:
 
 
 def find_task(labels: Sequence[str]) -> str:
-    """Tells classes from numbers: "classify" if a label is text, or if all are whole numbers and they are few.
+    """Distinguishes classes from numbers: "classify" if a label is text, or if all labels are a few whole numbers.
 
     >>> find_task(["walk", "run"]), find_task(["1", "2"]), find_task(["0.5", "2"])
     ('classify', 'classify', 'regress')
@@ -166,16 +166,16 @@ def encode_targets(
     """Turns labels into the ids of classes, int32, or into numbers, float64.
 
     Args:
-        labels: One text for each sequence, or for each step.
-        task: "classify" or "regress".
-        classes: The names of the classes; ids count from 0 in their order.
-        place: Returns the file and line of a label by its index, for the message of an error.
+      labels: one text for each sequence, or for each step.
+      task: "classify" or "regress".
+      classes: the names of the classes; ids count from 0 in their order.
+      place: returns the file and line of a label by its index, for the message of an error.
 
     Returns:
-        As many targets as labels.
+      The targets, one for each label.
 
     Raises:
-        DataError: If a label is missing, not among the classes or not a finite number.
+      DataError: if a label is missing, not among the classes or not a finite number.
     """
     ids = {name: i for i, name in enumerate(classes)}
     by_number = {float(name): i for name, i in ids.items() if is_number(name)}
@@ -217,21 +217,21 @@ def assemble(
     """Makes `Sequences` of one array for each sequence.
 
     Args:
-        path: Where they come from.
-        rows: The values of each sequence, float64 [T, D].
-        labels: The target of each sequence, as text; None if there are none.
-        lines: The line of each sequence in the file.
-        channels: The D names.
-        target: The target's name.
-        task: What the targets are for; None to find that out.
-        classes: The classes that the file declares; none to take those that occur.
-        like: What other sequences are about, which these have to match; it replaces `task` and `classes`.
-        names: The N names of the sequences; None to count them from 1.
-        unit: How `lines` counts.
-        notify: Is told if whole numbers are taken as classes.
+      path: the file or folder, for messages.
+      rows: the values of each sequence, float64 [T, D].
+      labels: the target of each sequence, as text; None if there are none.
+      lines: the line of each sequence in the file.
+      channels: the names of the D channels.
+      target: the target's name.
+      task: the task; None to infer it from the labels.
+      classes: the classes that the file declares; none to take those that occur.
+      like: the form of other sequences, which these must match; it replaces `task` and `classes`.
+      names: the N names of the sequences; None to count them from 1.
+      unit: the unit of `lines`.
+      notify: called if whole numbers are taken as classes.
 
     Raises:
-        DataError: If there are no sequences, they do not match `like`, or a label is not as the task needs it.
+      DataError: if there are no sequences, they do not match `like`, or a label does not fit the task.
     """
     if not rows:
         raise DataError(f"{path} holds no sequences")
@@ -264,7 +264,7 @@ def assemble(
 
 
 def choose_task(task: str | None, labels: Sequence[str], path: Path, notify: Notify) -> str:
-    """Returns the task that was asked for, or else the one that the labels suggest; numbers are explained."""
+    """Returns the given task, or else the one that the labels suggest; notifies the user if the classes are numbers."""
     if task is not None:
         return task
     task = find_task(labels)
@@ -276,9 +276,9 @@ def choose_task(task: str | None, labels: Sequence[str], path: Path, notify: Not
 
 
 def cut_padding(row: np.ndarray) -> np.ndarray:
-    """Cuts off the steps at the end at which all channels are missing: [T, D] -> [T', D].
+    """Cuts off the steps at the end that miss all channels: [T, D] -> [T', D].
 
-    Formats in which all rows are equally long pad the shorter sequences so.
+    Formats with rows of equal length pad shorter sequences in this way.
     """
     observed = np.flatnonzero(~np.isnan(row).all(1))
     return row[: observed[-1] + 1] if len(observed) else row[:0]

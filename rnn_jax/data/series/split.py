@@ -7,14 +7,14 @@ def hold_out(classes: np.ndarray | None, count: int, fraction: float, seed: int)
     """Divides sequences at random, so that each class is held out in the same proportion.
 
     Args:
-        classes: int [N], the class of each sequence; None to draw from all of them alike.
-        count: N.
-        fraction: The part to hold out, from 0 to 1. At least one sequence of each class is kept, and, of two or
-            more, at least one is held out.
-        seed: The same seed draws the same sequences.
+      classes: int [N], the class of each sequence; None to draw from all of them alike.
+      count: N.
+      fraction: the part to hold out, from 0 to 1. At least one sequence of each class is kept, and, of two or
+        more, at least one is held out.
+      seed: the same seed draws the same sequences.
 
     Returns:
-        (indices that are kept, indices that are held out), both rising.
+      (kept indices, held-out indices), both rising.
     """
     rng = np.random.default_rng(seed)
     held = []
@@ -27,26 +27,26 @@ def hold_out(classes: np.ndarray | None, count: int, fraction: float, seed: int)
 
 
 class TooShort(ValueError):
-    """The sequences are too short for the windows that are asked for."""
+    """The sequences are too short for the requested windows."""
 
 
 def cut_in_time(length: int, window: int, horizon: int, has_test: bool = True) -> tuple[int, int]:
     """Divides the steps of a series into training, validation and test, in this order.
 
-    The test is the last sixth, at least two horizons. Validation takes as much before it, but no more than a quarter
-    of what training could use, and at least one horizon.
+    The test is the last sixth, at least two horizons. Validation is as long and precedes it, but takes at most a
+    quarter of the steps that training could use, and at least one horizon.
 
     Args:
-        length: T, steps.
-        window: The steps that are read before a forecast.
-        horizon: The steps that are forecast.
-        has_test: False if the test is a series of its own, and all steps are for training and validation.
+      length: T, the number of steps.
+      window: the steps that are read before a forecast.
+      horizon: the steps that are forecast.
+      has_test: False if the test is a series of its own, and all steps are for training and validation.
 
     Returns:
-        (the first step of validation, the first step of the test).
+      (the first step of validation, the first step of the test).
 
     Raises:
-        TooShort: If no training window remains.
+      TooShort: if no training window remains.
     """
     held_out = max(2 * horizon, length // 6)
     test = length - held_out if has_test else length
@@ -60,10 +60,10 @@ def cut_in_time(length: int, window: int, horizon: int, has_test: bool = True) -
 
 
 def window_starts(first: int, end: int, window: int, horizon: int) -> np.ndarray:
-    """Returns where windows begin whose targets lie within the steps from `first` to before `end`.
+    """Returns the starts of the windows whose targets lie within the steps from `first` to before `end`.
 
-    Window w reads the steps w to w + window - 1 and its targets are the `horizon` steps after them. What it reads
-    may lie before `first`, for then it is in the past.
+    Window w reads the steps w to w + window - 1 and its targets are the `horizon` steps after them. Its inputs may
+    lie before `first`, in the past.
 
     >>> window_starts(0, 6, window=3, horizon=2)
     array([0, 1])

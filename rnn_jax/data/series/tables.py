@@ -19,13 +19,13 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".json", ".jsonl", ".ndjson")
 
 
 class Table(NamedTuple):
-    """A table of a file.
+    """A table read from a file.
 
     Attributes:
-        path: The file.
-        columns: Its columns, all of them [S].
-        lines: int64 [S], where each row lies in the file.
-        unit: How `lines` counts: "line" or "row".
+      path: the file.
+      columns: its columns, each [S].
+      lines: int64 [S], the line of each row in the file.
+      unit: the unit of `lines`: "line" or "row".
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Table(NamedTuple):
         """Returns the column of that name.
 
         Raises:
-            DataError: If there is none, with the nearest guess.
+          DataError: if there is none, with the nearest guess.
         """
         for column in self.columns:
             if column.name == name:
@@ -54,11 +54,11 @@ def read_table(path: Path, notify: Notify) -> Table:
     """Reads a table by the suffix of its name.
 
     Args:
-        path: A file with one of `SUFFIXES`.
-        notify: Is told if the last line of a CSV file has no end.
+      path: a file with one of `SUFFIXES`.
+      notify: called if the last line of a CSV file has no end.
 
     Raises:
-        DataError: If the file is damaged, has no rows, or names two columns alike.
+      DataError: if the file is damaged, has no rows, or has two columns of the same name.
     """
     import pyarrow as pa
 
@@ -73,7 +73,7 @@ def read_table(path: Path, notify: Notify) -> Table:
     except pa.ArrowException as error:
         raise DataError(f"{path} is damaged: {_one_line(error)}") from error
     except OSError as error:
-        if error.errno is None:  # pyarrow's own, about the content
+        if error.errno is None:  # an error of pyarrow's about the content
             raise DataError(f"{path} is damaged: {_one_line(error)}") from error
         raise cannot_read(path, error) from error
     twice = [name for i, name in enumerate(names) if name and name in names[:i]]
@@ -130,7 +130,7 @@ def _read_csv(path: Path, notify: Notify) -> tuple[list[str], "pa.Table", np.nda
             f"{path}, line {lines[min(number, len(lines) - 1)]}: {plural(count, 'value')}, but the header names "
             f"{plural(len(names), 'column')}: add or remove a value, or put text with a {shown(delimiter)} into quotes"
         )
-    if len(table) != len(lines) - 1:  # Quoted texts hold ends of lines.
+    if len(table) != len(lines) - 1:  # Quoted texts contain line ends.
         lines = np.arange(1, len(table) + 2)
     return names, table, lines[1:]
 

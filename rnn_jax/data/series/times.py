@@ -17,10 +17,10 @@ def parse_times(texts: Sequence[str]) -> np.ndarray | None:
     """Parses dates, times, months or quarters: texts [S] -> datetime64 [S] without time zone (UTC where one is given).
 
     Returns:
-        None if the texts are not all of them in one and the same known form.
+      The times; None unless all texts have the same known form.
 
     Raises:
-        ValueError: If months and days cannot be told apart, as in 01/02/2020.
+      ValueError: if months and days cannot be told apart, as in 01/02/2020.
     """
     if all(map(ISO.fullmatch, texts)):
         try:
@@ -83,7 +83,7 @@ def _coarsest(times: np.ndarray) -> np.ndarray:
 
 
 def step_of_times(times: np.ndarray) -> tuple[np.ndarray, np.timedelta64 | float | None]:
-    """Finds the distance of evenly spaced times: [S] -> (the times, in months if they are, and their distance).
+    """Finds the distance of evenly spaced times: [S] -> (the times, in months if monthly, and their distance).
 
     The distance is None if the times are not evenly spaced. Days that are the first of a month count as months.
     """
@@ -109,7 +109,7 @@ def extend_times(times: np.ndarray, count: int) -> np.ndarray:
 
 
 def season_of_times(times: np.ndarray) -> int:
-    """Guesses the season of times [S]: 12 for months, 4 for quarters, 7 for days, a day of what is shorter; else 1.
+    """Guesses the season of times [S]: 12 for months, 4 for quarters, 7 for days, a day for shorter steps; else 1.
 
     >>> season_of_times(np.arange("2020-01", "2021-01", dtype="datetime64[M]"))
     12
@@ -128,7 +128,7 @@ def season_of_times(times: np.ndarray) -> int:
 
 
 def time_text(time: np.datetime64 | float) -> str:
-    """Writes a time as briefly as it can be read.
+    """Formats a time in its shortest readable form.
 
     >>> time_text(np.datetime64("1949-01")), time_text(np.datetime64("2021-05-01T00:30")), time_text(3.0)
     ('1949-01', '2021-05-01 00:30', '3')

@@ -1,4 +1,4 @@
-"""Windows of series in time: what is known, and the steps after it, which are to be forecast."""
+"""Windows of time series: the known steps, and the steps after them to forecast."""
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def load_forecast(
 
 
 def _forecast_summary(series: Sequences, cuts: list[tuple[int, int]], window: int, horizon: int, season: int) -> str:
-    """Says how many steps there are in each part, and how they are read."""
+    """Describes the steps of each part, the windows and the season."""
     validation, test, length = *cuts[0], int(series.lengths[0])
     counts = f"{validation:,} training, {test - validation:,} validation and {length - test:,} test steps"
     if len(cuts) > 1:
@@ -97,12 +97,12 @@ def make_windows(series: Sequences, info: SeriesInfo, bounds: list[tuple[int, in
     """Cuts windows out of series without missing values: inputs [N, T, D] and targets [N, horizon], both scaled.
 
     Args:
-        series: The series.
-        info: Has the window, the horizon and the scaling.
-        bounds: For each series, the first step that may be a target, and the step after the last.
+      series: the series.
+      info: the facts about the data, with the window, the horizon and the scaling.
+      bounds: for each series, the first step that may be a target, and the step after the last.
 
     Raises:
-        DataError: If there is not one window.
+      DataError: if there is no window.
     """
     d, W, H = info.form.channels.index(info.form.target), info.steps, info.horizon
     inputs, targets = [], []

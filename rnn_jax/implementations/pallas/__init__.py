@@ -1,7 +1,7 @@
-"""Whole sequences in one kernel, for GPUs and TPUs: `unroll` on an accelerator, where each step of a scan is a launch.
+"""Runs whole sequences in one kernel on GPUs and TPUs, where each step of a scan costs a launch.
 
-Two kernels, one forwards and one backwards, hold the recurrent weights and loop over time. What needs no loop is done
-outside of it, as one product over all steps: x w_x + b before, the gradients of the weights and of the inputs after.
+A forward and a backward kernel hold the recurrent weights and loop over time. All products that need no loop are
+computed over all steps at once: x w_x + b before, the gradients of the weights and of the inputs after.
 
 - `unroll_pallas` solves a problem, `why_not_pallas` returns the reason if it cannot;
 - `steps` has the step of each kernel, made of the cell's own equations, and the derivative;
@@ -33,12 +33,12 @@ def unroll_pallas(
 ) -> tuple[State, Array]:
     """Solves a problem in one kernel.
 
-    First derivatives only, by `grad`, `vjp` and `checkpoint`. `vmap` of it, over parameters too, is one kernel again.
-    JAX does not divide kernels among devices: where they share a batch, put it in `shard_map(..., check_vma=False)`.
+    Supports first derivatives only, by `grad`, `vjp` and `checkpoint`. `vmap`, even over parameters, is one kernel
+    again. JAX does not partition kernels: to shard a batch over devices, use `shard_map(..., check_vma=False)`.
 
     Args:
-      problem: as `why_not_pallas` accepts it.
-      backend: which kernels; None for those of the default device.
+      problem: a problem that `why_not_pallas` accepts.
+      backend: the kernels to run; None for those of the default device.
       interpret: True to run the kernels as plain JAX on any device, for tests; or `pallas.tpu.InterpretParams`, to
         simulate a TPU's memory as well.
     """
@@ -55,7 +55,7 @@ def unroll_pallas(
     recurrence = steps.Recurrence(plan, gates, kernels.time_loop, interpret)
 
     def with_more_units(leaf: Array) -> Array:
-        """Zeros after the units of each gate: units that stay zero, and that no other looks at."""
+        """Pads the units of each gate with zeros; these units stay zero and affect no others."""
         gates = leaf.reshape(*leaf.shape[:-1], -1, units)
         gates = jnp.pad(gates, [(0, 0)] * (gates.ndim - 1) + [(0, more_units)])
         return gates.reshape(*leaf.shape[:-1], -1)
@@ -108,5 +108,5 @@ def why_not_pallas(problem: Problem, platform: str) -> str:
 
 
 def _backend(backend: str) -> ModuleType:
-    """Imports the module with the loop over time, on demand: JAX's compilers of kernels come and go."""
+    """Imports the module with the loop over time, on demand, because JAX adds and removes compilers of kernels."""
     return importlib.import_module(f"rnn_jax.implementations.pallas.{backend}")

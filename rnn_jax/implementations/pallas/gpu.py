@@ -4,8 +4,8 @@ Triton's arrays have sizes that are powers of two, and its products need sizes o
 shared memory of the program's multiprocessor; each step reads the gates that do not fit there from the second-level
 cache.
 
-JAX deprecates Pallas's Triton backend since 0.11 and warns when a kernel is lowered. Once it is gone, this module fails
-to import, and `why_not_pallas` says so.
+JAX has deprecated Pallas's Triton backend since 0.11 and warns when a kernel is lowered. Once it is removed, this
+module fails to import, and `why_not_pallas` reports it.
 """
 
 import functools
@@ -21,15 +21,15 @@ from jax.experimental.pallas import triton
 
 from rnn_jax.implementations.pallas.steps import store
 
-BLOCK_ROWS = 16  # sequences of a program; more programs beat larger ones, as each takes its steps one after the other
+BLOCK_ROWS = 16  # sequences in a program; more programs beat larger ones, because each runs its steps in sequence
 
 # KiB of shared memory for a program by compute capability (CUDA C++ Programming Guide, "Compute Capabilities"), and on
 # other GPUs.
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
 
-# Bytes. A multiprocessor reads at most 64 of them in a cycle from the second-level cache: this many take it 5 us, about
-# as long as a step of a scan.
+# Bytes. A multiprocessor reads at most 64 bytes a cycle from the second-level cache: weights of this size take 5 us,
+# about as long as a step of a scan.
 LARGEST_WEIGHTS = 512 << 10
 
 
@@ -47,8 +47,8 @@ def why_not(num_gates: int, units: int, itemsize: int) -> str:
     """Returns the requirement that the GPU or the recurrent weights do not meet; empty if the kernels can run.
 
     Args:
-      num_gates: of the cell.
-      units: as `padded_units` has them.
+      num_gates: the number of the cell's gates.
+      units: the number of units, from `padded_units`.
       itemsize: bytes of a weight.
     """
     capability = _compute_capability()
@@ -82,8 +82,8 @@ def time_loop(
       inputs: arrays [T, B, F].
       constants: arrays [N, K, F].
       features: F of each output.
-      dtype: of the outputs.
-      reverse: whether to start from the last step.
+      dtype: the dtype of the outputs.
+      reverse: True to start from the last step.
       interpret: see `unroll_pallas`.
 
     Returns:
@@ -100,7 +100,7 @@ def time_loop(
 
         def body(n: Any, carry: Any) -> Any:
             carry, loaded = carry
-            loaded_next = load(time(jnp.minimum(n + 1, num_steps - 1)), inputs)  # It arrives during the step.
+            loaded_next = load(time(jnp.minimum(n + 1, num_steps - 1)), inputs)  # The load overlaps with the step.
             return step(time(n), carry, loaded, outputs, constants), loaded_next
 
         first = jax.tree.map(lambda ref: ref[...], carry_refs), load(time(0), inputs)
@@ -108,7 +108,7 @@ def time_loop(
         jax.tree.map(store, final_refs, final)
 
     def rows_of(array: Any) -> pl.BlockSpec:
-        """The program's share of an array [B, F] or [T, B, F]."""
+        """Returns the program's share of an array [B, F] or [T, B, F]."""
         *steps, _, features = array.shape
         return pl.BlockSpec((*steps, BLOCK_ROWS, features), lambda n: (*(0 for _ in steps), n, 0))
 
@@ -135,13 +135,13 @@ def _keep(memory: int, ref: Any) -> Callable[[int], Any]:
     number, *shape = ref.shape
     size = math.prod(shape) * ref.dtype.itemsize
     if number * size > memory:
-        number = memory // size - 1  # Beside them, the others are there one at a time.
+        number = memory // size - 1  # Leave room to load the others one at a time.
     kept = [ref[n] for n in range(number)]
     return lambda n: kept[n] if n < number else ref[n]
 
 
 def _memory_for_weights(units: int) -> int:
-    """Bytes of shared memory, less those for the block's h and for an array on its way from one layout to another."""
+    """Returns the bytes of shared memory, less those for the block's h and for an array that changes its layout."""
     shared = SHARED_MEMORY.get(_compute_capability(), LEAST_SHARED_MEMORY) << 10
     return shared - 2 * BLOCK_ROWS * units * 4
 

@@ -1,6 +1,6 @@
-"""One step in each kernel, made of the cell's own equations, and the products over all steps before and after.
+"""The step of each kernel, made of the cell's equations, and the products over all steps before and after.
 
-The letter G is for the gates: matrices have G times H columns, and the kernels read and write arrays [T, B, GH] gate by
+G is the number of gates: matrices have G times H columns, and the kernels read and write arrays [T, B, GH] gate by
 gate. Their elementwise operations are in float32, whatever the dtype of the arrays.
 """
 
@@ -19,7 +19,7 @@ from rnn_jax.lengths import hold, restart
 
 
 class Weights(NamedTuple):
-    """The parameters of a cell: w_x [D, GH], b [GH], w_h [H, GH], and those in no product, [H] each."""
+    """The parameters of a cell: w_x [D, GH], b [GH], w_h [H, GH], and the parameters in no product, [H] each."""
 
     w_x: Array
     b: Array
@@ -46,7 +46,7 @@ class Streams(NamedTuple):
 
     Attributes:
       zs_x: x w_x + b, F = GH.
-      zs_h: the sums that h w_h is in, F = GH.
+      zs_h: the sums that contain h w_h, F = GH.
       states: the state before the step, and after its reset, F = H in each leaf.
       ys: the outputs, F = H.
       masks: F = 1.
@@ -63,9 +63,9 @@ class Gate(NamedTuple):
     """A part of the result of `Dense`: columns of x w_x + b, of h w_h, or of their sum.
 
     Attributes:
-      number: from 0 to G - 1: its H of the GH columns.
-      of_x: True if x w_x + b is in it.
-      of_h: True if h w_h is in it.
+      number: its index from 0 to G - 1 in the GH columns.
+      of_x: True if it contains x w_x + b.
+      of_h: True if it contains h w_h.
     """
 
     number: int
@@ -74,12 +74,12 @@ class Gate(NamedTuple):
 
 
 class Recurrence(NamedTuple):
-    """Everything that is static in the kernels.
+    """The static arguments of the kernels.
 
     Attributes:
-      plan: of a step of the cell.
+      plan: the plan of a step of the cell.
       gates: the parts of the results of `Dense` in a step.
-      time_loop: the loop over time in a kernel, of `gpu` or `tpu`.
+      time_loop: the loop over time of `gpu` or `tpu`.
       interpret: see `unroll_pallas`.
     """
 
@@ -90,12 +90,12 @@ class Recurrence(NamedTuple):
 
     @property
     def separate(self) -> bool:
-        """True if a gate has only one of x w_x + b and h w_h in it."""
+        """True if a gate contains only one of x w_x + b and h w_h."""
         return not all(gate.of_x and gate.of_h for gate in self.gates)
 
 
 def split_params(plan: Plan, params: Params) -> Weights:
-    """Sorts the parameters of a cell."""
+    """Sorts the parameters of a cell into `Weights`."""
     leaves = jax.tree.leaves(params)
     matrices = {term.source == X: leaves[term.matrix] for call in plan.calls for term in call.terms}
     bias = next(leaves[call.bias] for call in plan.calls if call.bias is not None)
@@ -119,7 +119,7 @@ def run(recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks
 
 
 def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes what takes part in the first derivative of `run` refuse, in one line, to be differentiated once more."""
+    """Makes a function of the first derivative of `run` raise, in one line, when it is differentiated again."""
     f = jax.custom_jvp(f, nondiff_argnums=(0,))
 
     @f.defjvp
@@ -131,7 +131,7 @@ def _once_differentiable(f: Callable[..., Any]) -> Callable[..., Any]:
 
 @_once_differentiable
 def _forward(recurrence: Recurrence, weights: Weights, state: State, xs: Array, masks: Masks) -> Any:
-    """Runs the same -> ((final state, ys), residuals of the backward pass)."""
+    """Runs as `run` does -> ((final state, ys), residuals of the backward pass)."""
     return _run(recurrence, weights, state, xs, masks, save=True)
 
 
@@ -203,7 +203,7 @@ def _backward(recurrence: Recurrence, residuals: Any, cotangents: Any) -> Any:
     def step(t: Any, carry: Any, loaded: Any, outputs: Streams, constants: Any) -> Any:
         (d_state, d_others), (w_of, others) = carry, constants
         zs, state, d_y, masks = loaded
-        # One for each sequence, so that their cotangents are added up after the loop.
+        # A copy for each sequence, so that the cotangents of all are added up after the loop.
         others = [jnp.broadcast_to(other(0).astype(jnp.float32), state.h.shape) for other in others]
         replayed_step = functools.partial(_take_step, recurrence, valid=masks.valid)
         _, vjp = jax.vjp(replayed_step, zs, others, state)
@@ -248,9 +248,9 @@ run.defvjp(_forward, _backward)
 def _take_step(
     recurrence: Recurrence, zs: list[Array], others: list[Array], state: State, valid: Array | None
 ) -> tuple[State, Array]:
-    """Takes one step, with z in place of its products."""
+    """Takes one step, with `zs` in place of its products."""
     plan, rest = recurrence.plan, iter(zs)
-    leaves: list[Any] = [None] * plan.tree.num_leaves  # Matrices and biases, which only products use.
+    leaves: list[Any] = [None] * plan.tree.num_leaves  # None for matrices and biases, which only products use.
     for n, other in zip(plan.others, others, strict=True):
         leaves[n] = other
     params: Any = jax.tree.unflatten(plan.tree, leaves)
@@ -260,7 +260,7 @@ def _take_step(
 
 
 def store(ref: Any, value: Array) -> None:
-    """Writes all of an array of a kernel."""
+    """Overwrites an array of a kernel."""
     ref[...] = value
 
 
@@ -270,7 +270,7 @@ def _read(ref: Any, t: Any, H: int, gate: int = 0) -> Array:
 
 
 def _write(ref: Any, t: Any, H: int, value: Array, gate: int = 0) -> None:
-    """Writes to where `_read` reads."""
+    """Writes a step, or one gate of a step, of a stream; see `_read`."""
     ref[t, :, gate * H : (gate + 1) * H] = value.astype(ref.dtype)
 
 
@@ -291,7 +291,7 @@ def _as_constants(vectors: list[Array]) -> list[Array]:
 
 
 def _rows(a: Array) -> Array:
-    """Puts all steps and sequences one below the other: [T, B, F] -> [TB, F]."""
+    """Flattens steps and sequences into rows: [T, B, F] -> [TB, F]."""
     return a.reshape(-1, a.shape[-1])
 
 

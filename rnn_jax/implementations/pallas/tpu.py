@@ -15,11 +15,11 @@ from jax.experimental.pallas import tpu
 from rnn_jax.implementations.pallas.steps import store
 
 LANES = 128
-SUBLANES = 16  # 8 of 4 bytes, 16 of 2
-MOST_ROWS = 128  # sequences in a block, as many as the rows that the matrix unit takes at once
+SUBLANES = 16  # 8 for values of 4 bytes, 16 for 2
+MOST_ROWS = 128  # sequences in a block: the rows that the matrix unit takes at once
 
-# Bytes. Of the 16 MiB that a kernel has, the weights take their part once, and a block of steps twice, as the next is
-# read during one; the rest is for the intermediate values of a step.
+# Bytes. A kernel has 16 MiB. The weights take their size once, and a block of steps twice, because the next block is
+# read during the current one; the rest is for the intermediate values of a step.
 MEMORY = 12 << 20
 LARGEST_WEIGHTS = 8 << 20
 
@@ -82,7 +82,7 @@ def time_loop(
         jax.tree.map(store, carry_refs, final)
 
     def block_of(array: Any) -> pl.BlockSpec:
-        """The program's share of an array [B, F] or [T, B, F]."""
+        """Returns the program's share of an array [B, F] or [T, B, F]."""
         features = array.shape[-1]
         if array.ndim == 2:
             return pl.BlockSpec((block_rows, features), lambda n, _: (n, 0))
