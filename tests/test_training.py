@@ -318,9 +318,34 @@ def test_a_stream_of_no_sequences_is_trained_on_without_a_complaint():
     assert losses.tolist() == [0, 0, 0]
 
 
-def test_a_raw_key_is_refused():
+@pytest.mark.parametrize("key", [jax.random.PRNGKey(0), 0, None], ids=["raw", "seed", "none"])
+def test_all_but_typed_keys_are_refused(key):
     with pytest.raises(ValueError, match=r"make it with jax.random.key\(seed\)"):
-        init_state(TASK.init, OPTIMIZER, jax.random.PRNGKey(0))
+        init_state(TASK.init, OPTIMIZER, key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"examples": {}}, "examples needs arrays that lead with at least one example, not no arrays"),
+        (
+            {"examples": jnp.ones((0, 2))},
+            r"examples needs arrays that lead with at least one example, not {'': \(0, 2\)}",
+        ),
+        ({"examples": {"x": jnp.ones(4), "n": 4}}, r"at least one example, not {\"\['n'\]\": \(\), .*}"),
+        (
+            {"examples": (jnp.ones(4), jnp.ones(3))},
+            r"arrays of examples need the same length, not {'\[0\]': 4, '\[1\]': 3}",
+        ),
+        ({"batch_size": 0}, "batch_size must be a positive whole number, not 0"),
+        ({"steps_per_call": 0}, "steps_per_call must be a positive whole number, not 0"),
+    ],
+)
+def test_examples_and_sizes_that_cannot_be_trained_on_are_refused(changes, message):
+    state = init_state(lambda key: jnp.zeros(()), OPTIMIZER, jax.random.key(0))
+    arguments = {"examples": jnp.ones(4), "steps": 2, "batch_size": 2} | changes
+    with pytest.raises(ValueError, match=message):
+        next(fit(lambda w, batch, key: (jnp.mean(w * batch), {}), OPTIMIZER, state, **arguments))
 
 
 # --- evaluation ---

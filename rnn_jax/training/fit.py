@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from rnn_jax.sharding import BATCH, make_mesh, shardings
+from rnn_jax.base import check_size
 from rnn_jax.training.host import read_ahead
 from rnn_jax.training.order import ExampleOrder
 from rnn_jax.training.placement import on_one_device, place
@@ -127,9 +128,13 @@ def fit(
       Both lead with the axis of the states where many are trained at once.
 
     Raises:
-      ValueError: for devices that cannot be grouped, for a batch that they cannot share equally, or for many states
+      ValueError: for examples that are no arrays of one length, sizes that are not positive, devices that cannot be
+        grouped, for a batch that they cannot share equally, or for many states
         with data on the host or with shared matrices.
     """
+    num_examples = _count(examples)
+    check_size("batch_size", batch_size)
+    check_size("steps_per_call", steps_per_call)
     devices = devices or jax.devices()[:1]
     take_steps, state_sharding, data_sharding, rows_sharding = jit_train_steps(
         loss, optimizer, state, devices, batch_size=batch_size, model_devices=model_devices, data_on=data_on
@@ -139,7 +144,7 @@ def fit(
     calls = [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])]
     max_steps = min(steps_per_call, steps)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(on_one_device(state).key.reshape(-1))
-    orders = [ExampleOrder(key, len(jax.tree.leaves(examples)[0]), batch_size) for key in keys]
+    orders = [ExampleOrder(key, num_examples, batch_size) for key in keys]
     if data_on == "device":
         data = place(examples, data_sharding)
 
@@ -170,6 +175,17 @@ def fit(
         # Blocking keeps the progress bar's clock true and one call in flight: more would deadlock CPU devices.
         state, metrics = jax.block_until_ready(take_steps(state, data, rows, len(steps_of_call)))
         yield state, metrics
+
+
+def _count(examples: Batch) -> int:
+    """Returns the number of examples; raises `ValueError` unless they are arrays of one length."""
+    shapes = {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree.leaves_with_path(examples)}
+    if not shapes or any(not shape or not shape[0] for shape in shapes.values()):
+        raise ValueError(f"examples needs arrays that lead with at least one example, not {shapes or 'no arrays'}")
+    lengths = {name: shape[0] for name, shape in shapes.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the arrays of examples need the same length, not {lengths}")
+    return next(iter(lengths.values()))
 
 
 def _goals(step: int, steps: int, steps_per_call: int) -> Iterator[int]:

@@ -40,9 +40,9 @@ def init_state(init: Callable[[Array], Params], optimizer: optax.GradientTransfo
       key: the source of all randomness in the run; a typed key, as `jax.random.key` makes it.
 
     Raises:
-      ValueError: for a raw key of `jax.random.PRNGKey`.
+      ValueError: for a raw key of `jax.random.PRNGKey`, or no key at all.
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
         raise ValueError("key must be a typed key: make it with jax.random.key(seed), not jax.random.PRNGKey(seed)")
     params = init(jax.random.fold_in(key, 0))
     return TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.fold_in(key, 1))
