@@ -35,6 +35,8 @@ def test_a_hostile_environment_changes_no_result(tmp_path, capsys):
         "JAX_THREEFRY_PARTITIONABLE": "0",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
         "JAX_ENABLE_X64": "1",
+        "JAX_TRANSFER_GUARD": "disallow",
+        "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "disallow_explicit",
     }
     argv = *TINY, "--devices=1", "--output-dir", tmp_path / "run"
     status, out, err = shell('exec "$PYTHON" train.py "$@" 0<&- 2>&-', *argv, **hostile)
