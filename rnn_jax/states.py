@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Cell, Layer, Params, State, draw_noise, take_step
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_cell, draw_noise, take_step
 from rnn_jax.cells.equations import Dense, apply_equations
 from rnn_jax.layers import as_layer
 from rnn_jax.wrappers import CellWrapper, LayerWrapper
@@ -70,7 +70,11 @@ def with_states(cell: Cell) -> WithStates:
 
     Returns:
       A cell with the parameters and the state of `cell`, and its `split` for the outputs.
+
+    Raises:
+      ValueError: for anything but a cell.
     """
+    check_cell("with_states", cell)
     return WithStates(cell)
 
 

@@ -50,6 +50,8 @@ def apply(net, params, state=None):
             lambda: rnn.variational_dropout(BOTH),
             "variational_dropout needs a cell, which has a step, not Bidirectional",
         ),
+        (lambda: rnn.with_states(rnn.LSTM), "with_states needs a cell, not the class LSTM"),
+        (lambda: rnn.with_states(STACK), "with_states needs a cell, which has a step, not Stack"),
         (lambda: rnn.tensor_parallel(rnn.LSTM), "tensor_parallel needs a cell, not the class LSTM"),
         (lambda: rnn.tensor_parallel(STACK), "tensor_parallel needs a cell that offers its equations"),
         (lambda: rnn.unroll(LAYER, None, draw_inputs(T)), "unroll needs a cell, .*, not Recurrent.*: call its apply"),
@@ -176,6 +178,22 @@ def test_an_empty_batch_in_chunks(batch_shape, remat):
 
     gradients = jax.grad(value)(draw_params(CELL), draw_inputs(T, *batch_shape))
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradients))
+
+
+def test_an_empty_batch_of_every_cell(cell):
+    state, ys = jax.eval_shape(functools.partial(rnn.unroll, cell), draw_params(cell), draw_inputs(T, 0))
+    assert ys.shape == (T, 0, cell.output_size)
+    assert all(leaf.shape[0] == 0 for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("cell", [rnn.GRU(4), rnn.RGLRU(4, blocks=2)], ids=["newton", "linear"])
+def test_an_empty_batch_in_parallel(cell):
+    assert rnn.unroll(cell, draw_params(cell), draw_inputs(T, 0), implementation="parallel")[1].shape == (T, 0, 4)
+
+
+def test_all_parameters_can_be_donated(cell):
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    assert len({leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(params)}) == len(jax.tree.leaves(params))
 
 
 def test_every_state_can_be_donated(cell):

@@ -47,10 +47,11 @@ def multiply_blocks(v: Array, w: Array, parts: int = 1, precision: Precision = N
     Returns:
       [..., M].
     """
-    blocks = v.reshape(*v.shape[:-1], len(w), 1, -1)
+    batch_shape, (num_blocks, rows, columns) = v.shape[:-1], w.shape  # sizes in full: a batch of zero has no -1
+    blocks = v.reshape(*batch_shape, num_blocks, 1, rows)
     z = multiply(blocks, w, precision)  # [..., N, 1, M / N]
-    z = z.reshape(*v.shape[:-1], len(w), parts, -1)
-    return jnp.swapaxes(z, -3, -2).reshape(*v.shape[:-1], -1)
+    z = z.reshape(*batch_shape, num_blocks, parts, columns // parts)
+    return jnp.swapaxes(z, -3, -2).reshape(*batch_shape, num_blocks * columns)
 
 
 class DenseCall(NamedTuple):

@@ -94,8 +94,8 @@ class LRU(LinearCell):
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> ComplexState:
         """Zeros."""
-        zeros = jnp.zeros((*batch_shape, self.hidden_size), dtype)
-        return ComplexState(re=zeros, im=zeros)
+        shape = (*batch_shape, self.hidden_size)
+        return ComplexState(re=jnp.zeros(shape, dtype), im=jnp.zeros(shape, dtype))
 
     def recurrence(self, params: LRUParams, xs: Array) -> tuple[Array, Array]:
         """Returns l [H] and exp(gamma) (x b): xs [..., D] -> [..., H]."""

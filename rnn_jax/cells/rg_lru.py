@@ -75,8 +75,8 @@ class RGLRU(LinearCell):
         w_a, w_i = (jax.random.normal(k, (self.blocks, block, block)) / block**0.5 for k in (k_a, k_i))
         log_a = 0.5 * jnp.log(jax.random.uniform(k_lam, (H,), minval=0.9**2, maxval=0.999**2))
         lam = jnp.log(jnp.expm1(-log_a))  # softplus(lam) = -log_a
-        zeros = jnp.zeros(H)
-        return RGLRUParams(glorot(k_x, (input_size, H)), zeros, w_a, zeros, w_i, zeros, lam)
+        b, b_a, b_i = (jnp.zeros(H) for _ in range(3))  # three arrays, so that all can be donated
+        return RGLRUParams(glorot(k_x, (input_size, H)), b, w_a, b_a, w_i, b_i, lam)
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> LinearState:
         """Zeros."""

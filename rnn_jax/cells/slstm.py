@@ -84,8 +84,7 @@ class SLSTM(EquationsCell):
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> SLSTMState:
         """Zeros."""
-        zeros = jnp.zeros((*batch_shape, self.hidden_size), dtype)
-        return SLSTMState(h=zeros, c=zeros, n=zeros, m=zeros)
+        return SLSTMState(*(jnp.zeros((*batch_shape, self.hidden_size), dtype) for _ in SLSTMState._fields))
 
     def equations(self, params: SLSTMParams, state: SLSTMState, x: Array, dense: Dense) -> tuple[SLSTMState, Array]:
         """The equations: x [B, D] -> (state, h' [B, H])."""

@@ -113,21 +113,23 @@ class Layout(NamedTuple):
 
     def pack(self, state: State) -> Array:
         """Returns the one array of a state."""
-        leaves = jax.tree.leaves(state)
-        joined = jnp.concatenate(leaves, axis=-1).reshape(*leaves[0].shape[:-1], self.alike, self.groups, -1)
-        return jnp.swapaxes(joined, -3, -2).reshape(*leaves[0].shape[:-1], self.groups, -1)
+        joined = jnp.concatenate(jax.tree.leaves(state), axis=-1)
+        batch_shape, units = joined.shape[:-1], joined.shape[-1] // self.groups
+        joined = joined.reshape(*batch_shape, self.alike, self.groups, units // self.alike)
+        return jnp.swapaxes(joined, -3, -2).reshape(*batch_shape, self.groups, units)
 
     def unpack(self, h: Array) -> State:
         """Returns the state of one array."""
-        batch_shape = h.shape[:-2]
-        joined = jnp.swapaxes(h.reshape(*batch_shape, self.groups, self.alike, -1), -3, -2).reshape(*batch_shape, -1)
+        *batch_shape, groups, units = h.shape
+        joined = jnp.swapaxes(h.reshape(*batch_shape, groups, self.alike, units // self.alike), -3, -2)
+        joined = joined.reshape(*batch_shape, groups * units)
         ends = [sum(self.sizes[:k]) for k in range(1, len(self.sizes))]
         return jax.tree.unflatten(self.tree, jnp.split(joined, ends, axis=-1))
 
     def largest(self, hs: Array) -> Array:
         """Returns the largest number in time of each array of the state: [T, B, G, N] -> [1, B, 1, N], repeated."""
         largest = jnp.abs(hs).max((0, -2), keepdims=True)
-        apart = largest.reshape(*largest.shape[:-1], self.alike, -1)
+        apart = largest.reshape(*largest.shape[:-1], self.alike, largest.shape[-1] // self.alike)
         return jnp.broadcast_to(apart.max(-1, keepdims=True), apart.shape).reshape(largest.shape)
 
 
@@ -293,7 +295,7 @@ def refine(
     def measured(hs: Array) -> tuple[Array, Array, Array]:
         residuals = residual(hs)
         scale = jnp.maximum(layout.largest(hs), jnp.finfo(hs.dtype).tiny)
-        worst = jnp.max(jnp.abs(residuals) / scale)
+        worst = jnp.max(jnp.abs(residuals) / scale, initial=0)  # of no sequences, none
         return hs, residuals, jnp.where(jnp.isfinite(residuals).all(), worst, jnp.nan)  # a maximum may hide NaN
 
     def more(carry: Any) -> Array:
