@@ -11,8 +11,8 @@ import optax
 from jax.sharding import NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
-from rnn_jax.sharding import BATCH, make_mesh, shardings
 from rnn_jax.base import check_size
+from rnn_jax.sharding import BATCH, make_mesh, shardings
 from rnn_jax.training.host import read_ahead
 from rnn_jax.training.order import ExampleOrder
 from rnn_jax.training.placement import on_one_device, place
