@@ -399,7 +399,7 @@ def test_the_last_step_of_sequences_of_unequal_lengths_is_refused():
         classifier.apply(params, jnp.ones((7, 2, COLUMNS)), lengths=jnp.array([7, 3]))
 
 
-@pytest.mark.parametrize("options", [{"readout": "mean"}, {"head": "zeros"}])
+@pytest.mark.parametrize("options", [{"readout": "median"}, {"head": "zeros"}])
 def test_unknown_options_are_refused(options):
     with pytest.raises(ValueError, match="must be one of"):
         Classifier(rnn.Recurrent(rnn.GRU(4)), 3, **options)

@@ -129,8 +129,7 @@ def fit(
 
     Raises:
       ValueError: for examples that are no arrays of one length, sizes that are not positive, devices that cannot be
-        grouped, for a batch that they cannot share equally, or for many states
-        with data on the host or with shared matrices.
+        grouped, a batch that they cannot share equally, or many states with data on the host or with shared matrices.
     """
     num_examples = _count(examples)
     check_size("batch_size", batch_size)
