@@ -42,7 +42,7 @@ def init_state(init: Callable[[Array], Params], optimizer: optax.GradientTransfo
     Raises:
       ValueError: for a raw key of `jax.random.PRNGKey`, or no key at all.
     """
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError("key must be a typed key: make it with jax.random.key(seed), not jax.random.PRNGKey(seed)")
     params = init(jax.random.fold_in(key, 0))
     return TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.fold_in(key, 1))
