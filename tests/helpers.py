@@ -8,6 +8,7 @@ import pytest
 import rnn_jax as rnn
 import train
 from rnn_jax.cells import CELLS as NAMED_CELLS
+from rnn_jax.cells.equations import offers_equations
 
 CELLS = {
     **{name: row.make(4) for name, row in NAMED_CELLS.items()},
@@ -17,6 +18,15 @@ CELLS = {
 }
 
 INPUT_SIZE = 3
+
+
+def is_fused(cell):
+    """True for the cells that "fused" serves: they offer equations, and their parameters are vectors and matrices."""
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), INPUT_SIZE))
+    return offers_equations(cell) and all(leaf.ndim <= 2 for leaf in jax.tree.leaves(params))
+
+
+FUSED_CELLS = {name: cell for name, cell in CELLS.items() if is_fused(cell)}
 
 # Compiled once for each cell and shape: the tests call it many times.
 unroll = jax.jit(rnn.unroll, static_argnames=("cell", "reverse"))

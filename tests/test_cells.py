@@ -25,7 +25,7 @@ def test_a_cell_is_a_value(cell):
 
 def test_a_cell_says_what_it_is():
     assert rnn.LSTM(128) != rnn.LSTM(128, forget_bias=0.0)
-    assert str(rnn.GRU(128)) == "GRU(hidden_size=128, reset_after=True, blocks=1, initializer='glorot')"
+    assert str(rnn.GRU(128)) == "GRU(hidden_size=128, reset_after=True, initializer='glorot')"
 
 
 def test_shapes(cell):

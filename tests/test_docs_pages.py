@@ -18,6 +18,8 @@ from rnn_jax.app.config import Config
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 every_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+# The Python of this page runs among its commands, in test_own_data_page.py.
+ALONE = [page for page in PAGES if page.stem != "own-data"]
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def run_examples(page: Path) -> tuple[dict, list[str]]:
     return names, missing
 
 
-@every_page
+@pytest.mark.parametrize("page", ALONE, ids=[page.stem for page in ALONE])
 def test_its_python_runs_as_it_stands(page, folder):
     _, missing = run_examples(page)
     if missing:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state, loss
+from helpers import INPUT_SIZE, assert_close, draw_inputs, draw_params, draw_state, is_fused, loss
 
 import rnn_jax
 from rnn_jax.implementations.fused import unroll_fused
@@ -217,13 +217,13 @@ def test_no_cell_or_layer_relies_on_implicit_broadcasting(cell):
         kernels = []
     with jax.numpy_rank_promotion("raise"):
         cell.step(params, state, xs[0])
-        for implementation in ("scan", "fused", FIRST, *kernels):
+        for implementation in ("scan", *(("fused", FIRST) if is_fused(cell) else ("parallel",)), *kernels):
             options = {"implementation": implementation, "lengths": LENGTHS}
             value = lambda params, options=options: loss(rnn.unroll(cell, params, xs, **options))  # noqa: E731
             assert jax.tree.structure(jax.eval_shape(jax.grad(value), params)) == jax.tree.structure(params)
         net = rnn.stack(
             rnn.residual(rnn.dropout(rnn.bidirectional(rnn.LSTM(INPUT_SIZE), merge="sum"), 0.1)),
-            rnn.tensor_parallel(cell),
+            rnn.tensor_parallel(cell) if is_fused(cell) else cell,
             rnn.zoneout(rnn.variational_dropout(rnn.LSTM(4), states=0.1), h=0.1),
         )
         outputs = jax.eval_shape(

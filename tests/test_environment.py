@@ -126,7 +126,7 @@ def test_a_run_whose_pictures_fail_reports_and_succeeds(tmp_path, capsys, monkey
     def fail(*args):
         raise RuntimeError("no LaTeX")
 
-    monkeypatch.setattr("rnn_jax.tasks.plots._figure", fail)
+    monkeypatch.setattr("rnn_jax.tasks.plots.make_figure", fail)
     status, out, err = run_train(capsys, *TINY, "--output-dir", tmp_path / "run")
     assert status == 0
     assert out.splitlines()[-1].startswith("Testing Accuracy: ")

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import CELLS, draw_inputs, draw_params, draw_state, loss
+from helpers import FUSED_CELLS as CELLS
+from helpers import draw_inputs, draw_params, draw_state, loss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,11 @@ LAYOUTS = {
     "last, joined": fused_in(axis=-1, longest_joined=1000),
     "first, apart": fused_in(axis=0, longest_joined=0),
 }
+
+
+@pytest.fixture(params=list(CELLS.values()), ids=list(CELLS))
+def cell(request):
+    return request.param
 
 
 @pytest.fixture(params=list(LAYOUTS.values()), ids=list(LAYOUTS))
