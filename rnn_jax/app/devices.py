@@ -2,13 +2,14 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 
 from rnn_jax.app.config import Config
-from rnn_jax.app.runtime import refusing_unknown_flags
 
 DATA_SHARE = 0.25  # The fraction of a device's memory that training data may take by default.
 UNKNOWN_MEMORY = 4 << 30  # bytes, of devices that do not report it, such as CPUs
@@ -57,18 +58,33 @@ def use_own_settings(warn: Callable[[str], None]) -> None:
 
 def check_devices() -> None:
     """Starts JAX's backend; raises `ValueError`, in one line, if there is none of the kind that JAX_PLATFORMS names."""
+    _check_xla_flags()
     logger = logging.getLogger("jax._src.xla_bridge")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # JAX logs in many lines the error that it also raises.
     try:
-        with refusing_unknown_flags():
-            jax.devices()
+        jax.devices()
     except Exception as error:  # AssertionErrors among them
         if asked := jax.config.jax_platforms:  # type: ignore
             raise ValueError(f"JAX_PLATFORMS is {asked}, but JAX finds no such device here") from error
         raise ValueError(f"JAX finds no device: {' '.join(str(error).split()[:30])}") from error
     finally:
         logger.setLevel(level)
+
+
+def _check_xla_flags() -> None:
+    """Tries XLA_FLAGS in another process, because XLA ends its own at an unknown flag without an exception."""
+    flags = os.environ.get("XLA_FLAGS")
+    if not flags:
+        return
+    trial = subprocess.run(
+        [sys.executable, "-c", "import jax; jax.devices()"],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    if b"in XLA_FLAGS" in trial.stderr:
+        raise ValueError(f"XLA_FLAGS has a flag that XLA does not know: {flags}")
 
 
 def choose_placement(config: Config, num_bytes: int) -> Placement:

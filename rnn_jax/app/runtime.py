@@ -1,11 +1,10 @@
 """Keeps the libraries below JAX from printing and from aborting this process.
 
 The C++ code below JAX reports a fatal error as a log line with a stack trace on file descriptor 2, and then calls
-`abort`. This module replaces two such errors by one line for the user: a peer of a distributed run has died or never
-connected, and XLA_FLAGS holds an unknown flag. Python cannot intercept them: no exception is raised, and a Python
-handler of SIGABRT would only run after C++ has returned. For example, when one of two processes is killed, the other
-prints "Terminating process because the JAX distributed service detected fatal errors", some thirty lines, and ends with
-SIGABRT.
+`abort`. This module replaces one such error by one line for the user: a peer of a distributed run has died or never
+connected. Python cannot intercept it: no exception is raised, and a Python handler of SIGABRT would only run after C++
+has returned. For example, when one of two processes is killed, the other prints "Terminating process because the JAX
+distributed service detected fatal errors", some thirty lines, and ends with SIGABRT.
 """
 
 import contextlib
@@ -17,18 +16,16 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 # Logged by JAX's distributed runtime just before it aborts the process.
 PEER_LOST = b"Terminating process because the JAX distributed service detected fatal errors"
-UNKNOWN_FLAG = b"in XLA_FLAGS"
 
 _held: list["AbortShield"] = []
 
 
 class AbortShield:
-    """Replaces a fatal log of C++, and the abort that follows it, by one line and an exit status.
+    """Replaces a fatal log of C++, and the abort that follows it, by one line and exit status 1.
 
     From construction to `release`, file descriptor 2 is a pipe. A thread reads the pipe and passes on all but the fatal
     log. The handler of SIGABRT puts the aborting thread to sleep, which leaves the reader time. This requires POSIX;
@@ -37,11 +34,10 @@ class AbortShield:
     Args:
       fatal: the text that identifies the log.
       last_words: the line to print on stderr instead.
-      status: the exit status to use instead.
     """
 
-    def __init__(self, fatal: bytes, last_words: str, *, status: int = 1) -> None:
-        self.last_words, self._fatal, self._status = last_words, fatal, status
+    def __init__(self, fatal: bytes, last_words: str) -> None:
+        self.last_words, self._fatal = last_words, fatal
         self._ending = threading.Lock()
         _held.append(self)
         self._active = os.name == "posix"
@@ -76,7 +72,7 @@ class AbortShield:
         with self._ending:
             with contextlib.suppress(OSError, ValueError):
                 print(f"train.py: error: {self.last_words}", file=self._stderr, flush=True)
-            os._exit(self._status)
+            os._exit(1)
 
     def _relay(self, reader: int) -> None:
         text, more = b"", b"..."
@@ -100,20 +96,6 @@ class AbortShield:
 def is_held() -> bool:
     """True while a shield is active."""
     return bool(_held)
-
-
-@contextlib.contextmanager
-def refusing_unknown_flags() -> Iterator[None]:
-    """Ends the process with one line and status 2 if XLA reads an unknown flag within the context."""
-    flags = os.environ.get("XLA_FLAGS")
-    if not flags or is_held():
-        yield
-        return
-    shield = AbortShield(UNKNOWN_FLAG, f"XLA_FLAGS has a flag that XLA does not know: {flags}", status=2)
-    try:
-        yield
-    finally:
-        shield.release()
 
 
 @functools.cache  # once is enough
