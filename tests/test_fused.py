@@ -112,9 +112,15 @@ def test_no_product_with_a_batch_of_gradients_is_left_in_the_backward_loop():
         def value(params):
             return loss(rnn.unroll(cell, params, xs, implementation=implementation))
 
-        jaxpr = jax.make_jaxpr(jax.grad(value))(params)
-        loops = [equation for equation in jaxpr.jaxpr.eqns if equation.primitive.name == "scan"]
-        return [str(loop.params["jaxpr"]).count("dot_general") for loop in loops]
+        def loops(jaxpr):
+            for equation in jaxpr.eqns:
+                if equation.primitive.name == "scan":
+                    yield equation
+                elif "jaxpr" in equation.params:  # a jitted function
+                    yield from loops(equation.params["jaxpr"].jaxpr)
+
+        jaxpr = jax.make_jaxpr(jax.grad(value))(params).jaxpr
+        return [str(loop.params["jaxpr"]).count("dot_general") for loop in loops(jaxpr)]
 
     assert products_in_loops("fused") == [1, 1], "forwards [x h 1] w, backwards dz w_h^T"
     assert sum(products_in_loops("scan")) > 2
