@@ -86,7 +86,8 @@ def test_it_equals_the_scan_in_double_precision(cell, layout):
 
 @pytest.mark.parametrize("name", ["lstm-all-options", "gru"])
 @pytest.mark.parametrize(
-    ("num_steps", "batch_shape", "reverse"), [(0, (4,), True), (1, (1,), False), (6, (2, 3), True), (5, (), False)]
+    ("num_steps", "batch_shape", "reverse"),
+    [(0, (4,), True), (1, (1,), False), (6, (2, 3), True), (5, (), False), (2, (0,), True)],
 )
 def test_it_equals_the_scan_in_single_precision(name, num_steps, batch_shape, reverse):
     cell = CELLS[name]
