@@ -102,7 +102,8 @@ def _find_target(table: Table, name: str | None) -> Column | None:
 def _find_table_task(table: Table, goal: Column | None, sequence_column: str | None, roles: Roles) -> str | None:
     """Finds the task of a table; None leaves the choice to the values of the target."""
     if sequence_column is not None:
-        return None if goal is not None else "forecast" if roles.time is not None else None
+        series = goal is None or (goal.kind == "number" and not roles.channels)
+        return "forecast" if series and roles.time is not None else None
     if roles.time is not None and goal is not None and goal.kind == "text":
         raise DataError(
             f"{table.path}: the target {goal.name!r} is text, but all rows are one sequence in time: name the column "
@@ -156,7 +157,7 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
     for column in columns:
         if column is time:
             continue
-        if column.kind in ("mixed", "mixed times"):
+        if column.kind in ("mixed", "mixed times", "formatted"):
             _refuse_no_number(table, column)
         if column.kind != "number" or column in times:
             kind = {"time": "another time", "number": "another time", "empty": "no values", "other": "no numbers"}
@@ -174,7 +175,7 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
 
 def _refuse_no_number(table: Table, column: Column) -> None:
     """Raises `DataError` for a column that should hold numbers and does not."""
-    if column.kind in ("mixed", "mixed times"):
+    if column.kind in ("mixed", "mixed times", "formatted"):
         row, message = first_wrong(column)
         raise DataError(f"{table.where(row)}: {message}")
     if column.kind != "number":
@@ -249,8 +250,9 @@ def _forecast(
 ) -> Sequences:
     """Makes one sequence in time, or several; the target is one of their channels."""
     if goal is None and len(roles.channels) != 1:
-        candidates = ", ".join(column.name for column in roles.channels) or "no column of numbers"
-        raise DataError(f"{table.path}: name the column to forecast, target=NAME; there are {candidates}")
+        candidates = ", ".join(column.name for column in roles.channels)
+        candidates = f"there are {candidates}" if candidates else "there is no column of numbers"
+        raise DataError(f"{table.path}: name the column to forecast, target=NAME; {candidates}")
     goal = goal or roles.channels[0]
     _refuse_no_number(table, goal)
     channels = [goal, *(column for column in roles.channels if column is not goal)]
@@ -263,7 +265,7 @@ def _forecast(
 
 def _labels(table: Table, goal: Column, task: str | None, notify: Notify) -> tuple[str, list[str]]:
     """Returns the task and a text for each row's target."""
-    if is_text_of_numbers(goal) or (task == "regress" and goal.kind in ("mixed", "text")):
+    if is_text_of_numbers(goal) or (task == "regress" and goal.kind in ("mixed", "formatted", "text")):
         row, message = first_wrong(goal)
         raise DataError(f"{table.where(row)}: {message}")
     labels = texts(goal)

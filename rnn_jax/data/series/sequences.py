@@ -131,12 +131,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """True if the text is a number, nan included."""
+    """True if the text is a number, nan included. The underscores of Python's numbers are none."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text
 
 
 def find_task(labels: Sequence[str]) -> str:

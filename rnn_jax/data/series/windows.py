@@ -24,16 +24,17 @@ def load_forecast(
     shortest = int(series.lengths.min())
     if season is None:
         season = season_of_times(series.times[: series.lengths[0]]) if series.times is not None else 1
-        season = season if 3 * season <= shortest else 1
-    horizon = horizon or (season if season > 1 else max(1, min(12, shortest // 12)))
+        longest = min(window or shortest, shortest // 3, shortest - 4 * (horizon or 1))
+        season = season if season <= longest else 1
+    horizon = horizon or (season if season > 1 and 5 * season <= shortest else max(1, min(12, shortest // 12)))
     if window is None:
-        window = max(1, min(2 * max(season, horizon), shortest - 5 * horizon))
+        window = max(season, min(2 * max(season, horizon), shortest - 5 * horizon))
     if season > window:
         raise DataError(f"{series.source}: a window of {window} steps is shorter than a season of {season}: widen it")
     try:
         cuts = [cut_in_time(int(length), window, horizon, tested is None) for length in series.lengths]
     except TooShort as error:
-        raise DataError(f"{series.source}: {error}: choose a shorter horizon or window") from error
+        raise DataError(f"{series.source}: {error}: choose a shorter horizon, window or season") from error
     first = select_steps(series, [(0, validation) for validation, _ in cuts])
     others = [series] if tested is None else [series, tested]
     (_, whole, *rest), info = prepare(name, str(series.source), "", [first, *others], missing)
