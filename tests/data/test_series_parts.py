@@ -264,6 +264,16 @@ def test_windows_that_do_not_fit_are_refused(tmp_path, options, message):
         load(path, target="Price", **{"season": 12 if "window" in options else 1} | options)
 
 
+def test_windows_whose_targets_were_missing_are_left_out(tmp_path):
+    path = tmp_path / "sales.csv"
+    path.write_text(SALES)
+    whole = load(path, target="Sales", horizon=6)
+    path.write_text(SALES.replace("1951-05,188,", "1951-05,,", 1).replace("1959-12,567,", "1959-12,,", 1))
+    data = load(path, target="Sales", horizon=6, missing="fill")
+    assert (len(data.train.inputs), len(data.test.inputs)) == (len(whole.train.inputs), len(whole.test.inputs) - 1)
+    np.testing.assert_allclose(data.info.naive_error, whole.info.naive_error)
+
+
 @pytest.mark.parametrize(
     ("months", "options", "expected"),
     [(40, {}, (12, 24, 3)), (60, {}, (12, 12, 12)), (30, {}, (1, 4, 2)), (120, {"window": 6}, (1, 6, 10))],

@@ -70,7 +70,7 @@ def read_table(path: Path, notify: Notify) -> Table:
             is_binary = suffix in (".parquet", ".pq")
             cells, lines = _read_parquet(path) if is_binary else _read_json(path)
             names, unit = cells.column_names, "row" if is_binary else "line"
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {_one_line(error)}") from error
     except OSError as error:
         if error.errno is None:  # an error of pyarrow's about the content
@@ -143,7 +143,10 @@ def _with_points(cells: "pa.ChunkedArray") -> "pa.ChunkedArray":
 
     commas = cells.filter(pc.call_function("match_substring", [cells], pc.MatchSubstringOptions(",")))
     number = pc.MatchSubstringOptions(r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$")
-    if not len(commas) or not pc.all(pc.call_function("match_substring_regex", [commas], number)).as_py():
+    if (
+        not len(commas)
+        or not pc.call_function("all", [pc.call_function("match_substring_regex", [commas], number)]).as_py()
+    ):
         return cells
     return pc.call_function("replace_substring", [cells], pc.ReplaceSubstringOptions(",", "."))
 
@@ -157,7 +160,9 @@ def _read_parquet(path: Path) -> tuple["pa.Table", np.ndarray]:
 
     file = parquet.ParquetFile(pa.BufferReader(content))
     check_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
-    return file.read(), np.arange(1, file.metadata.num_rows + 1)
+    table = file.read()
+    table.validate()
+    return table, np.arange(1, len(table) + 1)
 
 
 def _read_json(path: Path) -> tuple["pa.Table", np.ndarray]:
