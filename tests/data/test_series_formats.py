@@ -227,6 +227,12 @@ def test_what_cannot_be_opened_or_is_of_another_kind_is_refused(tmp_path, monkey
         read(tmp_path / "a.ts")
 
 
+def test_question_marks_are_the_labels_of_sequences_to_predict_for(tmp_path):
+    (tmp_path / "a.ts").write_text("@classLabel true a b\n@data\n1,2:a\n1,3:b\n")
+    (tmp_path / "b.ts").write_text("@classLabel true a b\n@data\n1,2:?\n")
+    assert read(tmp_path / "b.ts", like=read(tmp_path / "a.ts").form).targets is None
+
+
 @pytest.mark.parametrize("suffix", ["ts", "tsv", "arff"])
 def test_labelled_sequences_are_no_forecast(tmp_path, suffix):
     content = {

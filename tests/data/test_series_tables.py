@@ -122,6 +122,21 @@ def test_a_wide_table_has_a_sequence_in_each_row(tmp_path):
     assert "each row is a sequence of up to 3 steps" in heard(path, target="kind")[0]
 
 
+def test_a_row_to_predict_for_has_the_columns_of_the_training_data(tmp_path):
+    form = read(write(tmp_path, "kind,t0,t1\nup,1,2\ndown,3,2\n"), target="kind").form
+    found = read(write(tmp_path, "t1,t0,kind\n5,1,\n6,2,\n"), like=form)
+    np.testing.assert_array_equal(found.values[:, 0], [1, 5, 2, 6])
+    assert found.targets is None
+    with pytest.raises(DataError, match="has no column 't1' for the input, as the training data has it"):
+        read(write(tmp_path, "t0,t2\n1,2\n"), like=form)
+
+
+def test_times_to_forecast_from_have_to_be_times(tmp_path):
+    form = read(write(tmp_path, SALES), target="Sales").form
+    with pytest.raises(DataError, match="the column 'Date' holds text, but times are needed"):
+        read(write(tmp_path, SALES.replace("1949", "year ")), like=form)
+
+
 def test_a_semicolon_may_separate_the_columns(tmp_path):
     assert read(write(tmp_path, "Date;Sales\n2020-01;1.5\n2020-02;2\n")).form.target == "Sales"
 
