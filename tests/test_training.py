@@ -104,9 +104,10 @@ def test_a_step_goes_down_the_gradient(data):
     def loss(params):
         return -jnp.mean(jax.nn.log_softmax(task.network.apply(params, xs))[jnp.arange(N), labels])
 
-    new_state, metrics = train_step(task.loss, optimizer, state, jax.tree.map(jnp.asarray, data))
-    assert_close(metrics.loss, loss(state.params))
-    gradient = jax.grad(loss)(state.params)
+    step = jax.jit(functools.partial(train_step, task.loss, optimizer))
+    new_state, metrics = step(state, jax.tree.map(jnp.asarray, data))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
+    assert_close(metrics.loss, value)
     assert_close(new_state.params, jax.tree.map(lambda p, g: p - 0.5 * g, state.params, gradient))
     assert int(new_state.step) == 1
 
