@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Layer, Params, State, check_choice, check_size
+from rnn_jax.base import Array, Params, State, check_choice, check_size
 from rnn_jax.embedding import Embed
 from rnn_jax.layers import Bidirectional, Recurrent, Stack, as_layer
 from rnn_jax.wrappers import within
