@@ -24,6 +24,7 @@ from rnn_jax.app.series import predict_arrays
 from rnn_jax.base import Array, Params, check_choice
 from rnn_jax.data import DataInfo, Examples
 from rnn_jax.data.series import SeriesInfo
+from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.images import check_pixels
 from rnn_jax.tasks.task import Metrics, Task, predict_examples
@@ -137,7 +138,7 @@ def load_run(
     raise ValueError(f"there is no checkpoint in {checkpoints} yet")
 
 
-def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None:
+def initial_params(config: Config, data: DataInfo | SeriesInfo | TextInfo) -> Params | None:
     """Reads the newest parameters of `config.init_from`, the run that a new run starts from.
 
     Returns:

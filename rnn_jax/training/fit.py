@@ -114,7 +114,8 @@ def fit(
       loss: (params, batch, key) -> (loss [], metrics), both means over the batch. The key drives dropout; None turns
         it off. With a carry, see `train_step`.
       optimizer: computes updates from gradients.
-      state: the state to begin with, which may have a `carry`: of `init_state`, of `init_states` to train many at once, or of an earlier `fit`.
+      state: the state to begin with, perhaps with a `carry`: of `init_state`, of `init_states` to train many at once,
+        or of an earlier `fit`.
       examples: the training set, a pytree of arrays [N, ...]. Batches have the same structure. They are shuffled, or
         taken as the windows of streams in a `StreamOrder` if the state has a carry.
       steps: the number of the last update.
