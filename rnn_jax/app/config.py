@@ -197,11 +197,7 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        if (
-            self.dataset == "text"
-            or (self.task == "language" and self.tokens is None)
-            or (self.tokens and not self.task)
-        ):
+        if self.dataset == "text" or self.task == "language" or self.tokens is not None:
             object.__setattr__(self, "task", self.task or "language")
             object.__setattr__(self, "tokens", self.tokens or "characters")
         check_fields(self)

@@ -4,7 +4,7 @@
 """
 
 from rnn_jax.data.text.info import TextInfo, decode, encode
-from rnn_jax.data.text.labelled import load_labelled, read_labelled
+from rnn_jax.data.text.labelled import load_labelled, pad_texts, read_labelled
 from rnn_jax.data.text.load import load_text
 from rnn_jax.data.text.read import find_text_task, read_text
 from rnn_jax.data.text.windows import make_windows
@@ -17,6 +17,7 @@ __all__ = [
     "load_labelled",
     "load_text",
     "make_windows",
+    "pad_texts",
     "read_labelled",
     "read_text",
 ]
