@@ -5,7 +5,7 @@ import csv
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -99,7 +99,7 @@ def _evaluate_own(model: Model, arguments: argparse.Namespace) -> None:
 def predict(model: Model, arguments: argparse.Namespace) -> None:
     """Prints a table: each image's name, the predicted class and the probability of every class; see `predict_file`."""
     if not isinstance(model.data, DataInfo):
-        predict_own = predict_text_file if isinstance(model.data, TextInfo) else predict_file
+        predict_own: Any = predict_text_file if isinstance(model.data, TextInfo) else predict_file
         for i, file in enumerate(arguments.files):
             rows = list(predict_own(model.task, model.params, model.data, file))
             csv.writer(sys.stdout, lineterminator="\n").writerows(rows[min(i, 1) :])
