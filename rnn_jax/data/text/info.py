@@ -24,6 +24,7 @@ class TextInfo(NamedTuple):
       vocabulary: the characters of the training part in the order of their numbers; empty for bytes.
       window: W, the tokens that the gradient goes back over; the tokens of the longest text of the task "classify".
       counts: how often each token occurs in the training part, V numbers.
+      compressed: bits per token of the whole text in a file of bzip2, of the task "language".
       classes: the labels, of the task "classify".
       usual: the most frequent class of the training part.
     """
@@ -36,6 +37,7 @@ class TextInfo(NamedTuple):
     vocabulary: str
     window: int
     counts: tuple[int, ...] = ()
+    compressed: float = 0.0
     classes: tuple[str, ...] = ()
     usual: int = 0
 

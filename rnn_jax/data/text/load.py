@@ -1,5 +1,6 @@
 """Loads text as a data set: streams of windows for training, and text that is held out."""
 
+import bz2
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def load_text(
     )
     counts = tuple(np.bincount(train, minlength=info.num_tokens).tolist())
     return Dataset(
-        info._replace(summary=summary, counts=counts),
+        info._replace(summary=summary, counts=counts, compressed=8 * len(bz2.compress(data)) / len(ids)),
         make_windows(train, streams, window),
         make_streams(held, min(STREAMS, len(held) - 1)),
         make_streams(testing, 1),
