@@ -1,5 +1,6 @@
 """The facts about text that a trained model depends on, and tokens as numbers."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -71,9 +72,9 @@ def encode(info: TextInfo, data: bytes) -> np.ndarray:
         return np.frombuffer(data, np.uint8)
     points = code_points(data, "the text")
     known = code_points(info.vocabulary.encode(), "the vocabulary")
-    found = np.minimum(np.searchsorted(known, points), len(known) - 1)
-    numbers = np.where(known[found] == points, found, len(known))
-    return numbers.astype(np.min_scalar_type(len(known)))
+    numbers = np.full(sys.maxunicode + 1, len(known), np.min_scalar_type(len(known)))
+    numbers[known] = np.arange(len(known))
+    return numbers[points]
 
 
 def decode(info: TextInfo, tokens: Sequence[int] | np.ndarray) -> str:

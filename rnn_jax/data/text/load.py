@@ -11,7 +11,7 @@ from rnn_jax.data.text.info import TOKENS, TextInfo, Tokens, code_points, encode
 from rnn_jax.data.text.read import read_text, refuse_binary
 from rnn_jax.data.text.windows import make_windows
 
-HELD_OUT = 0.1  # of the text, its end
+HELD_OUT, MOST_HELD_OUT = 0.1, 120_000  # the end of the text: this fraction, and at most as many tokens
 STREAMS = 32  # that the held-out text is cut into, to be read quickly during training
 
 
@@ -25,7 +25,7 @@ def load_text(
 ) -> Dataset:
     """Loads a text to predict each of its tokens from those before it.
 
-    The last tenth is held out. It is both the validation part, cut into a few streams that are read at once, and the
+    The last tenth is held out, at most `MOST_HELD_OUT` tokens. It is both the validation part, cut into a few streams that are read at once, and the
     test part, read as one stream; `test` takes the place of the latter.
 
     Args:
@@ -48,13 +48,13 @@ def load_text(
     tested = None if test is None else read_text(test)
     if tokens == "bytes":
         vocabulary, ids = "", np.frombuffer(data, np.uint8)
-        first = len(ids) - int(len(ids) * HELD_OUT)
+        first = _divide(len(ids))
     else:
         for text, file in ((data, path), (tested, test)):
             if text is not None and file is not None:
                 refuse_binary(text, file)
         points = code_points(data, source)
-        first = len(points) - int(len(points) * HELD_OUT)
+        first = _divide(len(points))
         known = np.unique(points[:first])
         vocabulary = known.astype("<u4").tobytes().decode("utf-32-le")
         ids = np.empty(0)
@@ -73,11 +73,10 @@ def load_text(
     if len(testing) < 2:
         raise DataError(f"{test} is too short: one of the {tokens}, and there is nothing to predict")
     unseen = int(np.sum(testing == len(vocabulary))) if tokens == "characters" else 0
-    where = "the last tenth, which also chooses among checkpoints" if tested is None else f"those of {test}"
-    summary = (
-        f"{len(train):,} {tokens} to train on, in {streams} streams of windows of {window}; tested on {where}: "
-        f"{len(testing) - 1:,} {tokens}"
-        + (f", of which {unseen:,} are none of the {len(vocabulary)} of the training part" if unseen else "")
+    held_out = f"the last {len(held) - 1:,} choose among checkpoints"
+    where = ", and are the test" if tested is None else f"; the {len(testing):,} of {test} are the test"
+    summary = f"{len(train):,} {tokens} to train on, in {streams} streams of windows of {window}; {held_out}{where}" + (
+        f", of which {unseen:,} are none of the {len(vocabulary)} of the training part" if unseen else ""
     )
     counts = tuple(np.bincount(train, minlength=info.num_tokens).tolist())
     return Dataset(
@@ -86,6 +85,11 @@ def load_text(
         make_streams(held, min(STREAMS, len(held) - 1)),
         make_streams(testing, 1),
     )
+
+
+def _divide(count: int) -> int:
+    """Returns the number of tokens to train on."""
+    return count - min(int(count * HELD_OUT), MOST_HELD_OUT)
 
 
 def make_streams(tokens: np.ndarray, streams: int) -> Examples:
