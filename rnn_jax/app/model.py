@@ -149,7 +149,7 @@ def initial_params(config: Config, data: DataInfo | SeriesInfo | TextInfo) -> Pa
       resumes from a checkpoint of its own.
 
     Raises:
-      ValueError: in one line, if there is no such run, or its network or its number of seeds differs.
+      ValueError: in one line, if there is no such run, or its network, its number of seeds or its characters differ.
     """
     resumed = config.resume and config.output_dir is not None and steps_in(config.output_dir / CHECKPOINTS)
     if config.init_from is None or resumed:
@@ -157,6 +157,8 @@ def initial_params(config: Config, data: DataInfo | SeriesInfo | TextInfo) -> Pa
     source = load_run(config.init_from)
     if source.config.seeds not in (1, config.seeds):
         raise ValueError(f"--init-from {config.init_from} has {source.config.seeds} seeds: ask for as many, or for one")
+    if isinstance(data, TextInfo) and data.vocabulary != getattr(source.data, "vocabulary", data.vocabulary):
+        raise ValueError(f"--init-from {config.init_from} knows other characters: train both with --tokens bytes")
     wanted = dict(_named_shapes(_shapes(build_task(config, data), 1)))
     found = dict(_named_shapes(source.params))
     if wanted != found:

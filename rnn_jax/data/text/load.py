@@ -25,8 +25,8 @@ def load_text(
 ) -> Dataset:
     """Loads a text to predict each of its tokens from those before it.
 
-    The last tenth is held out, at most `MOST_HELD_OUT` tokens. It is both the validation part, cut into a few streams that are read at once, and the
-    test part, read as one stream; `test` takes the place of the latter.
+    The last tenth is held out, at most `MOST_HELD_OUT` tokens. It is both the validation part, cut into a few streams
+    that are read at once, and the test part, read as one stream; `test` takes the place of the latter.
 
     Args:
       path: a file, or a folder of `*.txt` files; None for the help texts of Python, `pydoc_data.topics`.
