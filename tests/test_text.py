@@ -199,6 +199,18 @@ def test_figures_are_in_nats_and_bits():
     assert bits == pytest.approx([math.log2(6), 2.5])
 
 
+def test_a_text_is_shaded_by_its_surprisal():
+    task = model()
+    examples = make_windows(TOKENS, 1, len(TOKENS) - 1)
+    nats = np.full(examples.targets.shape, math.log(2))
+    figures = {name: draw() for name, draw in task.pictures(examples, nats, "a title").items()}
+    (text, _), (bars,) = figures["surprisal"].axes, figures["surprisal_by_token"].axes
+    signs = [sign.get_text() for sign in text.texts]
+    assert "".join(signs) == decode(INFO, examples.targets[0])
+    assert float(np.max(text.images[0].get_array())) == pytest.approx(1)
+    assert [bar.get_height() for bar in bars.patches] == pytest.approx([1] * V)
+
+
 # --- files ---
 
 

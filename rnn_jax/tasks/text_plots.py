@@ -38,7 +38,7 @@ def shaded_text(info: TextInfo, tokens: np.ndarray, nats: np.ndarray, title: str
     rows = rows[:LINES]
     figure = make_figure(9.5, 0.23 * len(rows) + 1.2, f"{title}\nthe darker, the more bits a token takes")
     axes = figure.subplots()
-    shades = np.full((len(rows), COLUMNS), 0.0)
+    shades = np.zeros((len(rows), max(map(len, rows))))
     for r, row in enumerate(rows):
         for c, (sign, value) in enumerate(row):
             shades[r, c] = value
