@@ -1,5 +1,5 @@
 import os
-from importlib import metadata
+import tempfile
 from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -7,21 +7,30 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import hypothesis
 import jax
 import pytest
-from helpers import CELLS
+from helpers import CELLS, QUICK_FLAGS
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_num_cpu_devices", 8)
 # The suite compiles a thousand tiny programs and runs each for microseconds: optimizing them would take longer than it
-# saves. The processes that it starts, and notebooks, are left as a user's are.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if metadata.version("jaxlib").startswith("0.10."):  # A later one ends at a flag that it does not know.
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
+# saves.
 if os.environ["JAX_PLATFORMS"] == "cpu" and "XLA_FLAGS" not in os.environ:
-    with mock.patch.dict(os.environ, XLA_FLAGS=QUICK):
+    with mock.patch.dict(os.environ, XLA_FLAGS=QUICK_FLAGS):
         jax.devices()
+# What this process compiles again, in another jitted function, it finds here. Other processes have no part in it: JAX
+# writes its entries without a lock, and some of the suite's processes are killed.
+programs = tempfile.TemporaryDirectory(prefix="rnn_jax_tests_")
+jax.config.update("jax_compilation_cache_dir", programs.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
 # No deadline: hypothesis would mistake compilation for slowness.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_quickly():
+    """Lets the processes that tests start compile as quickly; a test of a user's first steps takes it back."""
+    with programs, mock.patch.dict(os.environ, JAX_DISABLE_MOST_OPTIMIZATIONS="1"):
+        yield
 
 
 @pytest.fixture(params=list(CELLS.values()), ids=list(CELLS))

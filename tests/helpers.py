@@ -1,4 +1,5 @@
 import sys
+from importlib import metadata
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,12 @@ CELLS = {
 }
 
 INPUT_SIZE = 3
+
+# Flags of XLA that compile quickly. A program tries any such flags in another process first, which takes longer than
+# they save: they are for the suite's own processes, and for notebooks.
+QUICK_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if metadata.version("jaxlib").startswith("0.10."):  # A later one ends at a flag that it does not know.
+    QUICK_FLAGS += " --xla_cpu_use_fusion_emitters=false"
 
 
 def is_fused(cell):

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from helpers import FUSED_CELLS as CELLS
 from helpers import draw_inputs, draw_params, draw_state, loss
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import rnn_jax as rnn
 from rnn_jax.cells.equations import Dense, apply_equations
@@ -87,8 +85,10 @@ def test_it_equals_the_scan_in_double_precision(cell, layout):
 
 
 @pytest.mark.parametrize("name", ["lstm-all-options", "gru"])
-@settings(max_examples=8)
-@given(num_steps=st.integers(0, 6), batch_shape=st.sampled_from([(), (1,), (4,), (2, 3), (0,)]), reverse=st.booleans())
+@pytest.mark.parametrize(
+    ("num_steps", "batch_shape", "reverse"),
+    [(0, (4,), True), (1, (1,), False), (6, (2, 3), True), (5, (), False), (2, (0,), True)],
+)
 def test_it_equals_the_scan_in_single_precision(name, num_steps, batch_shape, reverse):
     cell = CELLS[name]
     args = draw_params(cell), draw_inputs(num_steps, *batch_shape), draw_state(cell, batch_shape)
@@ -241,8 +241,9 @@ def test_bfloat16_keeps_every_dtype_and_is_near(name):
 
 
 @pytest.mark.parametrize("implementation", ["scan", "fused"])
-@settings(max_examples=6)
-@given(num_steps=st.integers(0, 10), chunk_size=st.one_of(st.just(True), st.integers(1, 12)), reverse=st.booleans())
+@pytest.mark.parametrize(
+    ("num_steps", "chunk_size", "reverse"), [(0, True, False), (10, True, True), (10, 3, False), (5, 12, True)]
+)
 def test_chunks_change_nothing(implementation, num_steps, chunk_size, reverse):
     cell = rnn.zoneout(rnn.LSTM(3), h=0.3)
     params, xs, state = draw_params(cell), draw_inputs(num_steps, 2), draw_state(cell, (2,))

@@ -129,6 +129,18 @@ def test_evaluate_repeats_what_the_run_has_reported(waves, capsys):
     assert call(capsys, "evaluate", run, "--split", "train")[1].count("Training ") == 3
 
 
+def test_evaluate_refuses_a_file_that_has_changed(sales, capsys):
+    run, file = sales
+    before = file.read_text()
+    try:
+        file.write_text(before.replace("1950-02,1", "1950-02,9"))
+        status, out, err = call(capsys, "evaluate", run)
+    finally:
+        file.write_text(before)
+    assert (status, out) == (2, "")
+    assert re.search(r"sales\.csv is other data than those of the run in .*: bring those back, or train on these", err)
+
+
 def test_an_exported_classifier_takes_the_units_of_the_data(waves, capsys):
     run, _ = waves
     status, out, _ = call(capsys, "export", run)

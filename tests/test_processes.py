@@ -25,8 +25,6 @@ LOST = (
     "train.py: error: another process of this run has ended, or cannot be reached: what it said tells why; --resume "
     "goes on\n"
 )
-# Coordinates of the other processes come from the environment where a scheduler has started them.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
 
 
 def free_port():
@@ -39,6 +37,8 @@ def free_port():
 def started(count, *argv, setup="", environment=None):
     """Starts the command `count` times, one device for each process but for what `setup` says."""
     port, running = free_port(), []
+    # Coordinates of the other processes come from the environment where a scheduler has started them.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     program = f"""
 import sys, train
 from rnn_jax.app import processes, program, run as trainer, runtime
@@ -48,7 +48,7 @@ program.leave(train.main, at_once=runtime.is_held)
     for i in range(count):
         place = [f"--coordinator=127.0.0.1:{port}", f"--process-count={count}", f"--process-id={i}"]
         command = [sys.executable, "-c", program, *map(str, argv), *(place if environment is None else [])]
-        env = {**ENVIRONMENT, **{name: value.format(i=i) for name, value in (environment or {}).items()}}
+        env = {**inherited, **{name: value.format(i=i) for name, value in (environment or {}).items()}}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         running.append(subprocess.Popen(command, cwd=ROOT, env=env, **pipes))
     try:

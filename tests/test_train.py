@@ -10,7 +10,8 @@ from helpers import run_train
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_a_process_trains_reports_and_leaves_its_curve(tmp_path):
+def test_a_process_trains_reports_and_leaves_its_curve(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # as it is for a user
     argv = ["--cell", "gru", "--bidirectional", "--dataset", "digits", "--steps", "210", "--hidden-size", "16"]
     command = [sys.executable, "train.py", *argv, "--output-dir", tmp_path / "run"]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

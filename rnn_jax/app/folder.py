@@ -24,6 +24,7 @@ from rnn_jax.app.files import unfinished, write_text
 from rnn_jax.data import DataInfo
 from rnn_jax.data.series import SeriesInfo
 from rnn_jax.data.text import TextInfo
+from rnn_jax.tasks.features import steps_at_once
 
 try:
     import fcntl
@@ -212,7 +213,8 @@ _REMEDY = "name those by --data-dir or --data, or go on with these by --accept-d
 def _form(info: DataInfo | SeriesInfo | TextInfo) -> tuple[Any, ...]:
     """Returns the facts that a network depends on."""
     if isinstance(info, SeriesInfo):
-        return info.form, info.missing, info.horizon
+        window = info.steps if info.form.task == "forecast" else steps_at_once(info)
+        return info.form, info.missing, info.horizon, info.season, window
     if isinstance(info, TextInfo):
         return info.task, info.tokens, info.vocabulary, info.classes
     return info.image_shape, info.max_pixel, info.num_classes

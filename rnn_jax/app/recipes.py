@@ -113,8 +113,9 @@ RECIPES = {
     ),
 }
 
-# For the user's own sequences, which are few: one recipe for every data set. It was chosen by test figures of public
-# data sets, so results on those are optimistic.
+# For the user's own sequences, which are few: one recipe for every data set. `python -m benchmarks.series_recipe`
+# compares it with others by cross-validation on training files: noise of 0.4 is better than none; 0.8 and the final
+# readout are as good. Learning rate, dropout, steps and patience are of an earlier choice that had seen test figures.
 SERIES = dataclasses.replace(
     RECIPES["default"],
     steps=1500,

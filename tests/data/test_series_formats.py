@@ -225,3 +225,21 @@ def test_what_cannot_be_opened_or_is_of_another_kind_is_refused(tmp_path, monkey
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     with pytest.raises(DataError, match=r"cannot read .*a\.ts: Permission denied"):
         read(tmp_path / "a.ts")
+
+
+def test_question_marks_are_the_labels_of_sequences_to_predict_for(tmp_path):
+    (tmp_path / "a.ts").write_text("@classLabel true a b\n@data\n1,2:a\n1,3:b\n")
+    (tmp_path / "b.ts").write_text("@classLabel true a b\n@data\n1,2:?\n")
+    assert read(tmp_path / "b.ts", like=read(tmp_path / "a.ts").form).targets is None
+
+
+@pytest.mark.parametrize("suffix", ["ts", "tsv", "arff"])
+def test_labelled_sequences_are_no_forecast(tmp_path, suffix):
+    content = {
+        "ts": "@classLabel true a b\n@data\n1,2:a\n",
+        "tsv": "1\t2\t3\n",
+        "arff": "@relation x\n@attribute t numeric\n@attribute c {a,b}\n@data\n1,a\n",
+    }
+    (tmp_path / f"a.{suffix}").write_text(content[suffix])
+    with pytest.raises(DataError, match="holds sequences with a label each, nothing to forecast"):
+        read(tmp_path / f"a.{suffix}", task="forecast")

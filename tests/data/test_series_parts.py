@@ -20,7 +20,7 @@ from rnn_jax.data.series import (
     unscale,
 )
 from rnn_jax.data.series.split import TooShort, cut_in_time, hold_out, window_starts
-from rnn_jax.data.series.times import extend_times, time_text
+from rnn_jax.data.series.times import extend_times, season_of_times, time_text
 
 LABELS = ["up", "up", "down"]
 
@@ -81,7 +81,7 @@ def test_one_class_only_is_refused(tmp_path):
 
 def test_too_few_sequences_are_refused(tmp_path):
     path = write_ts(tmp_path / "a.ts", draw_sequences(0, N=2), ["up", "down"])
-    with pytest.raises(DataError, match="2 sequences are too few to hold some out"):
+    with pytest.raises(DataError, match="2 sequences are too few to hold some out for the test, as each is of a class"):
         load(path)
 
 
@@ -189,11 +189,27 @@ def test_twelve_years_of_months_are_tested_on_the_last_two():
         (["1960-11", "1960-12"], "1961-01"),
         (["1984-11-01", "1984-12-01"], "1985-01-01"),
         (["2021-05-06T23:30", "2021-05-07T00:00"], "2021-05-07 00:30"),
+        (["2020-11-30", "2020-12-31"], "2021-01-31"),
         (["2020-01-01", "2020-01-03", "2020-01-05", "2020-01-08"], "2020-01-10"),
     ],
 )
 def test_times_go_on_at_their_distance(times, expected):
     assert time_text(extend_times(np.array(times, "datetime64"), 1)[0]) == expected
+
+
+def test_the_last_days_of_months_have_the_season_of_months():
+    ends = np.arange("2020-01", "2022-01", dtype="datetime64[M]") + 1
+    assert season_of_times(ends.astype("datetime64[D]") - np.timedelta64(1, "D")) == 12
+
+
+def test_large_numbers_of_times_stay_apart():
+    assert time_text(1577836800.0) == "1577836800"
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300])
+def test_scaling_takes_units_whose_squares_leave_float64(unit):
+    scaling = fit_scaling(unit * np.array([[1.0], [2.0], [3.0]]))
+    np.testing.assert_allclose(scaling.deviation, [unit * np.sqrt(2 / 3)])
 
 
 def test_numbers_are_times_as_well():
@@ -246,6 +262,27 @@ def test_windows_that_do_not_fit_are_refused(tmp_path, options, message):
     path.write_text(SALES)
     with pytest.raises(DataError, match=message):
         load(path, target="Price", **{"season": 12 if "window" in options else 1} | options)
+
+
+def test_windows_whose_targets_were_missing_are_left_out(tmp_path):
+    path = tmp_path / "sales.csv"
+    path.write_text(SALES)
+    whole = load(path, target="Sales", horizon=6)
+    path.write_text(SALES.replace("1951-05,188,", "1951-05,,", 1).replace("1959-12,567,", "1959-12,,", 1))
+    data = load(path, target="Sales", horizon=6, missing="fill")
+    assert (len(data.train.inputs), len(data.test.inputs)) == (len(whole.train.inputs), len(whole.test.inputs) - 1)
+    np.testing.assert_allclose(data.info.naive_error, whole.info.naive_error)
+
+
+@pytest.mark.parametrize(
+    ("months", "options", "expected"),
+    [(40, {}, (12, 24, 3)), (60, {}, (12, 12, 12)), (30, {}, (1, 4, 2)), (120, {"window": 6}, (1, 6, 10))],
+)
+def test_windows_and_seasons_that_are_not_given_fit_the_table(tmp_path, months, options, expected):
+    path = tmp_path / "sales.csv"
+    path.write_text("".join(SALES.splitlines(keepends=True)[: months + 1]))
+    info = load(path, target="Price", **options).info
+    assert (info.season, info.steps, info.horizon) == expected
 
 
 def test_a_horizon_is_for_forecasts_only(train_file):

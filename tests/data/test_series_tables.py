@@ -11,6 +11,7 @@ from rnn_jax.data import DataError
 from rnn_jax.data.series import describe
 
 LABELS = ["walk", "run", "walk", "rest", "run", "walk"]
+SHOPS = {"sequence_column": "shop", "target": "x"}
 SALES = "Date,Sales,Price\n1949-01,112,1.5\n1949-02,118,1.25\n1949-03,132,1\n"
 
 
@@ -79,6 +80,10 @@ def test_a_table_in_time_is_forecast(tmp_path):
         ("12/31/2020", "01/01/2021", "01/02/2021"),
         ("31.12.2020", "01.01.2021", "02.01.2021"),
         ("2020/12/31", "2021/01/01", "2021/01/02"),
+        ("31-12-2020", "01-01-2021", "02-01-2021"),
+        ("20201231", "20210101", "20210102"),
+        ("12/31/20 11:00 PM", "01/01/21 11:00 PM", "01/02/21 11:00 PM"),
+        ("31 Dec 2020", "01 Jan 2021", "02 Jan 2021"),
     ],
 )
 def test_dates_of_many_forms_are_times(tmp_path, first, second, third):
@@ -117,8 +122,39 @@ def test_a_wide_table_has_a_sequence_in_each_row(tmp_path):
     assert "each row is a sequence of up to 3 steps" in heard(path, target="kind")[0]
 
 
+def test_a_row_to_predict_for_has_the_columns_of_the_training_data(tmp_path):
+    form = read(write(tmp_path, "kind,t0,t1\nup,1,2\ndown,3,2\n"), target="kind").form
+    found = read(write(tmp_path, "t1,t0,kind\n5,1,\n6,2,\n"), like=form)
+    np.testing.assert_array_equal(found.values[:, 0], [1, 5, 2, 6])
+    assert found.targets is None
+    with pytest.raises(DataError, match="has no column 't1' for the input, as the training data has it"):
+        read(write(tmp_path, "t0,t2\n1,2\n"), like=form)
+
+
+def test_times_to_forecast_from_have_to_be_times(tmp_path):
+    form = read(write(tmp_path, SALES), target="Sales").form
+    with pytest.raises(DataError, match="the column 'Date' holds text, but times are needed"):
+        read(write(tmp_path, SALES.replace("1949", "year ")), like=form)
+
+
 def test_a_semicolon_may_separate_the_columns(tmp_path):
     assert read(write(tmp_path, "Date;Sales\n2020-01;1.5\n2020-02;2\n")).form.target == "Sales"
+
+
+def test_decimals_may_have_a_comma_where_columns_have_not(tmp_path):
+    found = read(write(tmp_path, "Date;Note;Sales\n2020-01;one, two;1,5\n2020-02;a;-2\n2020-03;b;\n"))
+    np.testing.assert_array_equal(found.values, [[1.5], [-2], [np.nan]])
+
+
+def test_a_plus_is_part_of_a_number_and_an_underscore_is_not(tmp_path):
+    np.testing.assert_array_equal(read(write(tmp_path, "Date,x\n2020-01,+5\n2020-02,-1e3\n")).values, [[5], [-1000]])
+    with pytest.raises(DataError, match="line 4: '1_000' in the column 'x' is no number as the others are"):
+        read(write(tmp_path, "Date,x\n2020-01,5\n2020-02,6\n2020-03,1_000\n"))
+
+
+def test_several_series_are_forecast_if_nothing_but_the_target_is_a_number(tmp_path):
+    found = read(write(tmp_path, "shop,Date,x\na,2020-01,5\na,2020-02,6\nb,2020-01,7\n"), **SHOPS)
+    assert (found.form.task, found.form.target, len(found.lengths)) == ("forecast", "x", 2)
 
 
 def test_names_of_classes_stay_as_they_are_written(tmp_path):
@@ -171,6 +207,8 @@ def test_a_table_to_predict_from_needs_no_target_and_may_have_more_columns(tmp_p
         ),
         ("a,b\n1,2\n5,6\n", {}, "no column is a time, and none was named"),
         ("Date,x\n2020-01,inf\n2020-02,2\n", {}, "line 2: an infinite value in the column 'x'"),
+        ('Date,x\n2020-01,"1,200"\n2020-02,"3"\n', {}, "line 2: '1,200' in the column 'x' is no number: write digits"),
+        ("Date,x\n2020-01,$12.50\n2020-02,$3\n", {}, r"line 2: '\$12.50' in the column 'x' is no number: write dig"),
         ("Date,note\n2020-01,a\n2020-02,b\n", {}, "name the column to forecast, .*no column of numbers"),
         ("s,x,y\n1,2,a\n,3,b\n", {"sequence_column": "s", "target": "y"}, "line 3: no value in 's'"),
         ("s,x,y\n1,2,a\n2,3,\n", {"sequence_column": "s", "target": "y"}, "line 3: no value in 'y', the target"),
@@ -195,6 +233,8 @@ def test_a_mistake_in_a_table_is_named(tmp_path, text, options, message):
             b'{"x": 1}\n{"x": "a"}\n',
             r"a\.jsonl is damaged: JSON parse error: .*changed from number to string",
         ),
+        ("a.jsonl", b'{"x": 1}\n\n{"x": \n', r"is damaged: JSON parse error: .* in line 3: write an object a line"),
+        ("a.jsonl", b"null\n1\n", "line 1: no JSON object: write one object a line"),
         ("a.json", b'[{"x": 1}]\n', "is one JSON array: write one object a line"),
         ("a.parquet", b"PAR1 no parquet", r"a\.parquet is damaged"),
         ("a.npz", b"PK no zip", r"a\.npz is no undamaged \.npz file"),
@@ -252,7 +292,8 @@ def test_arrays_with_a_target_for_each_step(tmp_path, shape):
         ({"xs": XS[0], "lengths": np.array([3, 1])}, "the lengths sum up to 4, but xs has 3 rows"),
         ({"xs": np.full((2, 3, 1), np.inf), "ys": np.zeros(2)}, "xs holds an infinite value in row 0"),
         ({"xs": XS, "ys": np.array([1, 2, 3, np.nan])}, r"ys\[3\]: the target 'nan' is not a finite number"),
-        ({"xs": np.array([{}], object)}, "no undamaged"),
+        ({"xs": np.array([{}], object)}, "no undamaged .* Python objects: convert it before saving"),
+        ({"xs": XS, "ys": np.array(["a", "", "b", "a"])}, r"ys\[1\]: the target is missing"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):

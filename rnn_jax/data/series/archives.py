@@ -52,6 +52,8 @@ def read_ts(path: Path, *, task: str | None = None, like: Form | None = None, no
     if not rows:
         raise DataError(f"{path}, line {end + 1}: there are no sequences after @data")
     regression = header.get("targetlabel", ["false"])[0] == "true"
+    if labelled:
+        _check_given_task(path, task)
     if labelled and task is None:
         task = "regress" if regression else "classify"
     return assemble(

@@ -7,7 +7,7 @@ import numpy as np
 
 from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.files import Notify, cannot_read, check_size, nearest, read_bytes
-from rnn_jax.data.series.sequences import Form, Sequences, choose_task, encode_targets, plural, sort_classes
+from rnn_jax.data.series.sequences import Form, Sequences, choose_task, encode_targets, find_task, plural, sort_classes
 
 NAMES = ("xs", "ys", "lengths")
 
@@ -66,8 +66,12 @@ def _with_targets(
     ys = ys[valid] if per_step and valid is not None else ys
     labels = [f"{y:.17g}" for y in ys] if ys.dtype.kind == "f" else [str(y) for y in ys.tolist()]
     if like is None:
-        task = "regress" if task is None and ys.dtype.kind == "f" else choose_task(task, labels, path, notify)
-        classes = sort_classes(labels) if task == "classify" else ()
+        if task is None and ys.dtype.kind == "f":
+            if find_task(labels) == "classify":
+                notify(f'{path}: the targets are floats, taken as numbers; for classes: task="classify"')
+            task = "regress"
+        task = choose_task(task, labels, path, notify)
+        classes = sort_classes([label for label in labels if label]) if task == "classify" else ()
         like = sequences.form._replace(task=task, classes=classes, per_step=per_step)
     elif per_step != like.per_step:
         raise DataError(
@@ -89,7 +93,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: file[name] for name in NAMES if name in file.files}
     except OSError as error:
         raise cannot_read(path, error) from error
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, SyntaxError, zipfile.zlib.error) as error:  # type: ignore
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            objects = "an array holds Python objects: convert it before saving, text with astype(str)"
+            raise DataError(f"{path} is no undamaged .npz file of numbers and text: {objects}") from error
+        raise DataError(f"{path} is no undamaged .npz file: {' '.join(str(error).split())[:150]}") from error
+    except (zipfile.BadZipFile, EOFError, KeyError, SyntaxError, zipfile.zlib.error) as error:  # type: ignore
         raise DataError(f"{path} is no undamaged .npz file: {' '.join(str(error).split())[:150]}") from error
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 TIMES = ("time", "timestamp", "date", "datetime", "year")  # names of numbers that are times
 STEPS = ("t", "step", "frame", "seconds", "milliseconds", "ms")  # names of numbers that are times if they never fall
 IDENTIFIER = re.compile(r"(?i:(.*[_ .-])?(id|uuid|index|obs|row))|[A-Za-z]*[a-z]I[dD]|Unnamed: 0")
+DAY = re.compile(r"((?:19|20)\d\d)(0[1-9]|1[0-2])([0-2]\d|3[01])")  # 20200131
+FORMATTED = re.compile(r"[$€£]?[+-]?[$€£]?(\d+|\d{1,3}([,' ]\d{3})+)([.,]\d+)? ?[%$€£]?")  # a price, 1,234.50 or 12 %
 MISSING_TEXTS = ("", "?", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "None")
 
 
@@ -24,14 +26,15 @@ class Column(NamedTuple):
     Attributes:
       name: its name; for one without a name, "column 1" and so on.
       kind: "number", "time" or "text"; "mixed" or "mixed times" if most of its texts, but not all, are numbers or
-        times; "empty" if all are missing, and "other" for lists and other non-scalars.
+        times; "formatted" for prices, percentages and numbers with commas; "empty" if all are missing, and "other" for
+        lists and other non-scalars.
       values: float64 for numbers, datetime64 for times, both [S]; None for the other kinds.
       cells: the arrow array, [S].
       named: True if the file has a name for it.
     """
 
     name: str
-    kind: Literal["number", "time", "text", "mixed", "mixed times", "empty", "other"]
+    kind: Literal["number", "time", "text", "mixed", "mixed times", "formatted", "empty", "other"]
     values: np.ndarray | None
     cells: Any  # a pyarrow.ChunkedArray
     named: bool = True
@@ -63,11 +66,15 @@ def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> C
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return Column(name, "other", None, cells, named)
     cells = _trimmed(cells)
+    if cells.null_count < len(cells) and DAY.fullmatch(cells.drop_null()[0].as_py()):
+        cells = _with_dashes(cells)
     try:
         return Column(name, "empty" if cells.null_count == len(cells) else "number", _floats(cells), cells, named)
     except pa.ArrowInvalid:
         pass
     present = cells.drop_null().to_pylist()
+    if all(map(is_number, present)):  # Python reads +5, arrow does not.
+        return Column(name, "number", np.array([float(cell or "nan") for cell in cells.to_pylist()]), cells, named)
     times = parse_times(present)
     if times is not None:
         values = np.full(len(cells), "NaT", times.dtype)
@@ -77,6 +84,8 @@ def make_column(name: str, cells: "pa.ChunkedArray", *, named: bool = True) -> C
         return Column(name, "mixed", None, cells, named)
     if any(map(is_time, present[:2])) and 2 * sum(map(is_time, present)) > len(present):
         return Column(name, "mixed times", None, cells, named)
+    if all(map(FORMATTED.fullmatch, present)):
+        return Column(name, "formatted", None, cells, named)
     return Column(name, "text", None, cells, named)
 
 
@@ -89,6 +98,16 @@ def _trimmed(cells: "pa.ChunkedArray") -> "pa.ChunkedArray":
     options = pc.SetLookupOptions(pa.array(MISSING_TEXTS, trimmed.type))
     missing = pc.call_function("is_in", [trimmed], options)
     return pc.call_function("if_else", [missing, pa.scalar(None, trimmed.type), trimmed])
+
+
+def _with_dashes(cells: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """Writes 2020-01-31 for 20200131, if all texts are such days."""
+    import pyarrow as pa
+
+    texts = cells.to_pylist()
+    if not all(text is None or DAY.fullmatch(text) for text in texts):
+        return cells
+    return pa.chunked_array([pa.array([text and DAY.sub(r"\1-\2-\3", text) for text in texts], pa.string())])
 
 
 def _floats(cells: "pa.ChunkedArray") -> np.ndarray:
@@ -118,7 +137,7 @@ def texts(column: Column) -> list[str]:
 
 
 def first_wrong(column: Column) -> tuple[int, str]:
-    """Finds the first cell that is not a number, or not a time, in a mixed column.
+    """Finds the first cell that is not a number, or not a time, in a mixed or formatted column.
 
     Returns:
       (its row, what is wrong with it).
@@ -126,6 +145,9 @@ def first_wrong(column: Column) -> tuple[int, str]:
     is_right, noun = (is_time, "time") if column.kind == "mixed times" else (is_number, "number")
     cells = column.cells.to_pylist()
     row, cell = next((row, cell) for row, cell in enumerate(cells) if cell is not None and not is_right(cell))
+    if column.kind == "formatted":
+        remedy = "write digits alone, with a point before decimals"
+        return row, f"{shown(cell)} in the column {column.name!r} is no number: {remedy}"
     return row, f"{shown(cell)} in the column {column.name!r} is no {noun} as the others are: correct it"
 
 

@@ -51,7 +51,7 @@ class SeriesInfo(NamedTuple):
     def from_json(cls, values: dict[str, Any]) -> "SeriesInfo":
         """Inverts `to_json`."""
         form = values["form"]
-        form |= {key: tuple(form[key]) for key in ("channels", "classes")}
+        form |= {key: tuple(form.get(key, ())) for key in ("channels", "classes", "steps")}
         scalings = {key: Scaling(*map(tuple, values[key].values())) for key in ("scaling", "goal")}
         tuples = {key: tuple(values[key]) for key in ("initial", "rates")}
         return cls(**{**values, **scalings, **tuples, "form": Form(**form)})

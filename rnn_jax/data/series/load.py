@@ -10,7 +10,7 @@ from rnn_jax.data.series.files import Notify
 from rnn_jax.data.series.info import SeriesInfo, prepare
 from rnn_jax.data.series.read import print_to_stderr, read_sequences
 from rnn_jax.data.series.scaling import fit_scaling, scale
-from rnn_jax.data.series.sequences import Sequences, describe, pad, select
+from rnn_jax.data.series.sequences import Sequences, describe, pad, plural, select
 from rnn_jax.data.series.split import hold_out
 from rnn_jax.data.series.windows import load_forecast
 
@@ -69,14 +69,14 @@ def load_series(
             raise DataError(f'{path} is data to {train.form.task}: {option} is for task="forecast", leave it out')
     _check_targets(train)
     if tested is None:
-        train, tested = _divide(train, TEST, seed)
+        train, tested = _divide(train, TEST, seed, "the test")
         source = f"{path}, a part held out by class, drawn with seed {seed}, for the test"
     elif tested.targets is None:
         raise DataError(f"{test} holds no targets to test with: add a label to each sequence")
     else:
         source = f"{path}, tested on {test}"
     size = describe(tested._replace(lengths=np.concatenate([train.lengths, tested.lengths])))
-    kept, validation = _divide(train, VALIDATION, seed)
+    kept, validation = _divide(train, VALIDATION, seed, "validation")
     summary = (
         f"{len(train.lengths):,} training, {len(tested.lengths):,} test sequences, {size.split(', ', 1)[1]}; "
         f"{len(validation.lengths):,} of the training sequences are for validation"
@@ -131,10 +131,12 @@ def _check_targets(sequences: Sequences) -> None:
         raise DataError(f"{source}: all sequences are of one class, {name!r}: there is nothing to tell apart")
 
 
-def _divide(sequences: Sequences, fraction: float, seed: int) -> tuple[Sequences, Sequences]:
+def _divide(sequences: Sequences, fraction: float, seed: int, purpose: str) -> tuple[Sequences, Sequences]:
     """Holds out a part of the sequences, of each class if each sequence has one."""
     by_class = sequences.form.task == "classify" and not sequences.form.per_step
     kept, held = hold_out(sequences.targets if by_class else None, len(sequences.lengths), fraction, seed)
     if not len(held):
-        raise DataError(f"{sequences.source}: {len(kept)} sequences are too few to hold some out for a test")
+        alone = ", as each is of a class of its own" if by_class else ""
+        few = f"{plural(len(kept), 'sequence')} are too few to hold some out for {purpose}{alone}"
+        raise DataError(f"{sequences.source}: {few}: add sequences")
     return select(sequences, kept), select(sequences, held)

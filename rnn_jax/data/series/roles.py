@@ -27,6 +27,8 @@ from rnn_jax.data.series.sequences import (
 from rnn_jax.data.series.tables import Table
 from rnn_jax.data.series.times import time_text
 
+CONTENT = {"time": "times", "other": "lists", "empty": "no values"}  # of columns, in messages
+
 
 class Groups(NamedTuple):
     """The grouping of the S rows of a table into N sequences.
@@ -73,10 +75,9 @@ def sequences_of_table(
     """
     if like is not None:
         task, target, sequence_column = like.task, like.target, like.sequence_column
-    if like is not None and task != "forecast" and target not in [column.name for column in table.columns]:
-        goal = None  # A table to predict for may lack the targets.
-    else:
-        goal = _find_target(table, target)
+    known = [column.name for column in table.columns if column.kind != "empty"]
+    is_unlabelled = like is not None and task != "forecast" and target not in known  # a table to predict for
+    goal = None if is_unlabelled else _find_target(table, target)
     groups = _group(table, sequence_column)
     roles = _find_roles(table, groups, (target, sequence_column), like, notify)
     task = task or _find_table_task(table, goal, sequence_column, roles)
@@ -93,16 +94,18 @@ def _find_target(table: Table, name: str | None) -> Column | None:
     if name is None:
         return None
     goal = table.column(name, "target")
-    if goal.kind in ("time", "other", "empty"):
-        kind = {"time": "times", "other": "lists", "empty": "no values"}[goal.kind]
-        raise DataError(f"{table.path}: the target {name!r} holds {kind}, but classes or numbers are needed")
+    if goal.kind in CONTENT:
+        raise DataError(
+            f"{table.path}: the target {name!r} holds {CONTENT[goal.kind]}, but classes or numbers are needed"
+        )
     return goal
 
 
 def _find_table_task(table: Table, goal: Column | None, sequence_column: str | None, roles: Roles) -> str | None:
     """Finds the task of a table; None leaves the choice to the values of the target."""
     if sequence_column is not None:
-        return None if goal is not None else "forecast" if roles.time is not None else None
+        series = goal is None or (goal.kind == "number" and not roles.channels)
+        return "forecast" if series and roles.time is not None else None
     if roles.time is not None and goal is not None and goal.kind == "text":
         raise DataError(
             f"{table.path}: the target {goal.name!r} is text, but all rows are one sequence in time: name the column "
@@ -138,9 +141,14 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
     sorted_columns = [
         column if column.values is None else column._replace(values=column.values[groups.order]) for column in columns
     ]
-    if like is not None and (like.sequence_column or like.task == "forecast"):
-        known = [table.column(name, "input, as the training data has it") for name in like.channels if name not in used]
+    if like is not None and (like.sequence_column or like.task == "forecast" or like.steps):
+        names = [name for name in like.steps or like.channels if name not in used]
+        known = [table.column(name, "input, as the training data has it") for name in names]
         time = table.column(like.time, "time") if like.time else None
+        if time is not None and time.kind == "mixed times":
+            _refuse_no_number(table, time)
+        if time is not None and time.values is None:
+            raise DataError(f"{table.path}: the column {time.name!r} holds text, but times are needed")
         for column in known:
             _refuse_no_number(table, column)
         return Roles(time, known)
@@ -156,7 +164,7 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
     for column in columns:
         if column is time:
             continue
-        if column.kind in ("mixed", "mixed times"):
+        if column.kind in ("mixed", "mixed times", "formatted"):
             _refuse_no_number(table, column)
         if column.kind != "number" or column in times:
             kind = {"time": "another time", "number": "another time", "empty": "no values", "other": "no numbers"}
@@ -174,11 +182,12 @@ def _find_roles(table: Table, groups: Groups, used: tuple[str | None, ...], like
 
 def _refuse_no_number(table: Table, column: Column) -> None:
     """Raises `DataError` for a column that should hold numbers and does not."""
-    if column.kind in ("mixed", "mixed times"):
+    if column.kind in ("mixed", "mixed times", "formatted"):
         row, message = first_wrong(column)
         raise DataError(f"{table.where(row)}: {message}")
     if column.kind != "number":
-        raise DataError(f"{table.path}: the column {column.name!r} holds {column.kind}, but numbers are needed")
+        content = CONTENT.get(column.kind, column.kind)
+        raise DataError(f"{table.path}: the column {column.name!r} holds {content}, but numbers are needed")
 
 
 def _stack(table: Table, columns: list[Column]) -> np.ndarray:
@@ -249,8 +258,9 @@ def _forecast(
 ) -> Sequences:
     """Makes one sequence in time, or several; the target is one of their channels."""
     if goal is None and len(roles.channels) != 1:
-        candidates = ", ".join(column.name for column in roles.channels) or "no column of numbers"
-        raise DataError(f"{table.path}: name the column to forecast, target=NAME; there are {candidates}")
+        candidates = ", ".join(column.name for column in roles.channels)
+        candidates = f"there are {candidates}" if candidates else "there is no column of numbers"
+        raise DataError(f"{table.path}: name the column to forecast, target=NAME; {candidates}")
     goal = goal or roles.channels[0]
     _refuse_no_number(table, goal)
     channels = [goal, *(column for column in roles.channels if column is not goal)]
@@ -263,7 +273,7 @@ def _forecast(
 
 def _labels(table: Table, goal: Column, task: str | None, notify: Notify) -> tuple[str, list[str]]:
     """Returns the task and a text for each row's target."""
-    if is_text_of_numbers(goal) or (task == "regress" and goal.kind in ("mixed", "text")):
+    if is_text_of_numbers(goal) or (task == "regress" and goal.kind in ("mixed", "formatted", "text")):
         row, message = first_wrong(goal)
         raise DataError(f"{table.where(row)}: {message}")
     labels = texts(goal)
@@ -313,7 +323,7 @@ def _wide(
     if goal is not None:
         task, labels = _labels(table, goal, task, notify)
     notify(f"{table.path}: each row is a sequence of up to {len(columns)} steps")
-    return assemble(
+    sequences = assemble(
         table.path,
         rows,
         labels,
@@ -325,3 +335,4 @@ def _wide(
         unit=table.unit,
         notify=notify,
     )
+    return sequences._replace(form=like or sequences.form._replace(steps=tuple(column.name for column in columns)))

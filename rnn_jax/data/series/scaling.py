@@ -27,8 +27,10 @@ def fit_scaling(values: np.ndarray) -> Scaling:
     """Computes the mean and the standard deviation of each channel: [S, D] -> Scaling. Missing values do not count."""
     observed = ~np.isnan(values)
     counts = np.maximum(observed.sum(0), 1)
-    mean = np.where(observed, values, 0).sum(0) / counts
-    deviation = np.sqrt(np.where(observed, (values - mean) ** 2, 0).sum(0) / counts)
+    mean = np.where(observed, values / counts, 0).sum(0)
+    errors = np.where(observed, values - mean, 0)
+    largest = np.abs(errors).max(0, initial=0)  # Squares of 1e200 and 1e-200 would leave the range of float64.
+    deviation = largest * np.sqrt(((errors / np.where(largest > 0, largest, 1)) ** 2).sum(0) / counts)
     constant = deviation <= 1e-12 * np.abs(mean)  # the rounding of a sum of equal numbers
     return Scaling(tuple(mean.tolist()), tuple(np.where(constant, 0.0, deviation).tolist()))
 

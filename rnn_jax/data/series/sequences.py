@@ -27,6 +27,7 @@ class Form(NamedTuple):
       per_step: True if each step has a target, False if each sequence has one.
       sequence_column: the column that tells the sequences of a table apart; None if there is none.
       time: the column of the times; None if there is none.
+      steps: the columns of a table whose rows are sequences, one for each step; empty for others.
     """
 
     task: str
@@ -36,6 +37,7 @@ class Form(NamedTuple):
     per_step: bool = False
     sequence_column: str | None = None
     time: str | None = None
+    steps: tuple[str, ...] = ()
 
 
 class Sequences(NamedTuple):
@@ -131,12 +133,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """True if the text is a number, nan included."""
+    """True if the text is a number, nan included. The underscores of Python's numbers are none."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text
 
 
 def find_task(labels: Sequence[str]) -> str:
@@ -245,8 +247,8 @@ def assemble(
     else:
         task = choose_task(task, labels, path, notify)
         form = Form(task, channels, target, (classes or sort_classes(labels)) if task == "classify" else ())
-    if form.task == "forecast":
-        labels = None
+    if form.task == "forecast" or (like is not None and labels is not None and set(labels) <= {"", "?"}):
+        labels = None  # of a file to predict for
     targets = None
     if labels is not None:
         targets = encode_targets(labels, form.task, form.classes, lambda k: f"{path}, {unit} {lines[k]}")

@@ -67,10 +67,10 @@ def read_table(path: Path, notify: Notify) -> Table:
         if suffix in (".csv", ".tsv"):
             names, cells, lines, unit = *_read_csv(path, notify), "line"
         else:
-            cells = _read_parquet(path) if suffix in (".parquet", ".pq") else _read_json(path)
-            names, unit = cells.column_names, "row" if suffix in (".parquet", ".pq") else "line"
-            lines = np.arange(1, len(cells) + 1)
-    except pa.ArrowException as error:
+            is_binary = suffix in (".parquet", ".pq")
+            cells, lines = _read_parquet(path) if is_binary else _read_json(path)
+            names, unit = cells.column_names, "row" if is_binary else "line"
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged: {_one_line(error)}") from error
     except OSError as error:
         if error.errno is None:  # an error of pyarrow's about the content
@@ -104,7 +104,7 @@ def _read_csv(path: Path, notify: Notify) -> tuple[list[str], "pa.Table", np.nda
     check_end(path, content.split(b"\n"), notify)
     lines = np.array([i for i, line in enumerate(content.split(b"\n"), 1) if line.strip()])
     header = content.split(b"\n")[lines[0] - 1].decode()
-    delimiter = max("\t" if path.suffix.lower() == ".tsv" else ",", ";", "\t", key=header.count)
+    delimiter = max("\t" if path.suffix.lower() == ".tsv" else ",", ";", "\t", "|", key=header.count)
     names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter))]
     if all(is_number(name) or is_time(name) for name in names):
         raise DataError(f"{path}, line {lines[0]}: the first line has values, but should name the columns: add names")
@@ -130,12 +130,29 @@ def _read_csv(path: Path, notify: Notify) -> tuple[list[str], "pa.Table", np.nda
             f"{path}, line {lines[min(number, len(lines) - 1)]}: {plural(count, 'value')}, but the header names "
             f"{plural(len(names), 'column')}: add or remove a value, or put text with a {shown(delimiter)} into quotes"
         )
+    if delimiter != ",":
+        table = pa.table([_with_points(column) for column in table.columns], names=keys)
     if len(table) != len(lines) - 1:  # Quoted texts contain line ends.
         lines = np.arange(1, len(table) + 2)
     return names, table, lines[1:]
 
 
-def _read_parquet(path: Path) -> "pa.Table":
+def _with_points(cells: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    """Writes 1.5 for 1,5, if some texts have a comma and all of those are such numbers."""
+    import pyarrow.compute as pc
+
+    commas = cells.filter(pc.call_function("match_substring", [cells], pc.MatchSubstringOptions(",")))
+    number = pc.MatchSubstringOptions(r"^\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*$")
+    if (
+        not len(commas)
+        or not pc.call_function("all", [pc.call_function("match_substring_regex", [commas], number)]).as_py()
+    ):
+        return cells
+    return pc.call_function("replace_substring", [cells], pc.ReplaceSubstringOptions(",", "."))
+
+
+def _read_parquet(path: Path) -> tuple["pa.Table", np.ndarray]:
+    """Reads a Parquet file: (cells, the numbers of the rows)."""
     from pyarrow import parquet
 
     content = read_bytes(path)
@@ -143,15 +160,28 @@ def _read_parquet(path: Path) -> "pa.Table":
 
     file = parquet.ParquetFile(pa.BufferReader(content))
     check_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns)
-    return file.read()
+    table = file.read()
+    table.validate()
+    return table, np.arange(1, len(table) + 1)
 
 
-def _read_json(path: Path) -> "pa.Table":
+def _read_json(path: Path) -> tuple["pa.Table", np.ndarray]:
+    """Reads JSON lines: (cells, lines)."""
     import pyarrow as pa
     from pyarrow import json
 
     content = check_text(path, read_bytes(path))
     if content.lstrip().startswith(b"["):
         raise DataError(f"{path} is one JSON array: write one object a line instead")
+    lines = np.array([i for i, line in enumerate(content.split(b"\n"), 1) if line.strip()])
+    if not content.lstrip().startswith(b"{"):  # Of a null in the first line pyarrow dies.
+        raise DataError(f"{path}, line {lines[0]}: no JSON object: write one object a line, {{NAME: VALUE, ...}}")
     options = json.ReadOptions(use_threads=False, block_size=len(content) + 1)
-    return json.read_json(pa.BufferReader(content), read_options=options)
+    try:
+        cells = json.read_json(pa.BufferReader(content), read_options=options)
+    except pa.ArrowInvalid as error:
+        message, _, row = _one_line(error).rpartition(" in row ")
+        if not row.isdecimal() or int(row) >= len(lines):
+            raise
+        raise DataError(f"{path} is damaged: {message} in line {lines[int(row)]}: write an object a line") from error
+    return cells, lines if len(cells) == len(lines) else np.arange(1, len(cells) + 1)

@@ -8,8 +8,14 @@ import numpy as np
 
 ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?")
 QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])", re.IGNORECASE)
-FORMATS = ("%Y/%m/%d", "%Y/%m/%d %H:%M", "%Y/%m/%d %H:%M:%S", "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S")
-SLASHED = ("%m/%d/%Y", "%d/%m/%Y"), ("%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M"), ("%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S")
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
+FORMATS = tuple(day + clock for day in DAYS for clock in CLOCKS)
+SLASHED = tuple(
+    (month_first + clock, day_first + clock)
+    for month_first, day_first in (("%m/%d/%Y", "%d/%m/%Y"), ("%m-%d-%Y", "%d-%m-%Y"), ("%m/%d/%y", "%d/%m/%y"))
+    for clock in CLOCKS
+)
 MONTHS = ("%Y %b", "%b %Y", "%b-%Y", "%Y-%b", "%b-%y", "%Y %B", "%B %Y")
 
 
@@ -85,18 +91,21 @@ def _coarsest(times: np.ndarray) -> np.ndarray:
 def step_of_times(times: np.ndarray) -> tuple[np.ndarray, np.timedelta64 | float | None]:
     """Finds the distance of evenly spaced times: [S] -> (the times, in months if monthly, and their distance).
 
-    The distance is None if the times are not evenly spaced. Days that are the first of a month count as months.
+    The distance is None if the times are not evenly spaced. The first or the last days of months count as months.
     """
     if np.issubdtype(times.dtype, np.datetime64):
         months = times.astype("M8[M]")
-        if (
-            len(set(np.diff(months).astype(int))) == 1
-            and (times - months.astype(times.dtype) == times[0] - times[0]).all()
-        ):
+        if len(set(np.diff(months).astype(int))) == 1 and ((times == months).all() or _end_months(times)):
             times = months
     steps = np.diff(times)
     even = len(steps) > 0 and np.allclose(steps.astype(float), steps[0].astype(float), rtol=1e-3, atol=0)
     return times, steps[0] if even else None
+
+
+def _end_months(times: np.ndarray) -> bool:
+    """True if all times [S] are the last days of months."""
+    next_days = times.astype("M8[D]") + 1
+    return bool((next_days == next_days.astype("M8[M]")).all() and (times == next_days - 1).all())
 
 
 def extend_times(times: np.ndarray, count: int) -> np.ndarray:
@@ -105,6 +114,8 @@ def extend_times(times: np.ndarray, count: int) -> np.ndarray:
     if step is None:
         months, step = times, np.sort(np.diff(times))[len(times) // 2 - 1] if len(times) > 1 else times.dtype.type(1)
     future = months[-1] + step * np.arange(1, count + 1)
+    if months is not times and _end_months(times):
+        future = (future + 1).astype("M8[D]") - 1
     return future.astype(times.dtype)
 
 
@@ -128,9 +139,9 @@ def season_of_times(times: np.ndarray) -> int:
 
 
 def time_text(time: np.datetime64 | float) -> str:
-    """Formats a time in its shortest readable form.
+    """Formats a time in its shortest readable form that keeps it apart from others.
 
     >>> time_text(np.datetime64("1949-01")), time_text(np.datetime64("2021-05-01T00:30")), time_text(3.0)
     ('1949-01', '2021-05-01 00:30', '3')
     """
-    return str(time).replace("T", " ") if isinstance(time, np.datetime64) else f"{time:g}"
+    return str(time).replace("T", " ") if isinstance(time, np.datetime64) else f"{time:.15g}"

@@ -24,16 +24,17 @@ def load_forecast(
     shortest = int(series.lengths.min())
     if season is None:
         season = season_of_times(series.times[: series.lengths[0]]) if series.times is not None else 1
-        season = season if 3 * season <= shortest else 1
-    horizon = horizon or (season if season > 1 else max(1, min(12, shortest // 12)))
+        longest = min(window or shortest, shortest // 3, shortest - 4 * (horizon or 1))
+        season = season if season <= longest else 1
+    horizon = horizon or (season if season > 1 and 5 * season <= shortest else max(1, min(12, shortest // 12)))
     if window is None:
-        window = max(1, min(2 * max(season, horizon), shortest - 5 * horizon))
+        window = max(season, min(2 * max(season, horizon), shortest - 5 * horizon))
     if season > window:
         raise DataError(f"{series.source}: a window of {window} steps is shorter than a season of {season}: widen it")
     try:
         cuts = [cut_in_time(int(length), window, horizon, tested is None) for length in series.lengths]
     except TooShort as error:
-        raise DataError(f"{series.source}: {error}: choose a shorter horizon or window") from error
+        raise DataError(f"{series.source}: {error}: choose a shorter horizon, window or season") from error
     first = select_steps(series, [(0, validation) for validation, _ in cuts])
     others = [series] if tested is None else [series, tested]
     (_, whole, *rest), info = prepare(name, str(series.source), "", [first, *others], missing)
@@ -41,25 +42,27 @@ def load_forecast(
     goal = Scaling((info.scaling.mean[d],), (info.scaling.deviation[d],))
     if not goal.deviation[0]:
         raise DataError(f"{series.source}: {info.form.target!r} is constant in the training part: nothing to forecast")
-    trained = select_steps(whole, [(0, validation) for validation, _ in cuts])
-    errors = [np.abs(part[season:] - part[:-season]) for part in np.split(trained.values[:, d], trained.starts[1:])]
+    errors = [np.abs(part[season:] - part[:-season]) for part in np.split(first.values[:, d], first.starts[1:])]
+    errors = np.concatenate(errors)
+    errors = errors[~np.isnan(errors)]  # A filled value is no error of the season before.
     info = info._replace(
         summary=_forecast_summary(series, cuts, window, horizon, season),
         goal=goal,
         steps=window,
         horizon=horizon,
         season=season,
-        naive_error=float(np.concatenate(errors).mean()) or goal.deviation[0],
+        naive_error=float(errors.mean()) if errors.any() else goal.deviation[0],
     )
     bounds = [
         [(0, validation) for validation, _ in cuts],
         list(cuts),
         [(test, int(length)) for (_, test), length in zip(cuts, series.lengths, strict=True)],
     ]
-    parts = [make_windows(whole, info, part) for part in bounds[: 3 - len(rest)]]
+    known = [~np.isnan(part.values[:, d]) for part in others]
+    parts = [make_windows(whole, info, part, known[0]) for part in bounds[: 3 - len(rest)]]
     for later in rest:
         info = info._replace(source=f"{series.source}, tested on {later.source}")
-        parts.append(make_windows(later, info, [(0, int(length)) for length in later.lengths]))
+        parts.append(make_windows(later, info, [(0, int(length)) for length in later.lengths], known[1]))
     train, validation, test = parts
     return Dataset(info, train, validation, test)
 
@@ -93,24 +96,34 @@ def select_steps(sequences: Sequences, bounds: list[tuple[int, int]]) -> Sequenc
     )
 
 
-def make_windows(series: Sequences, info: SeriesInfo, bounds: list[tuple[int, int]]) -> Examples:
+def make_windows(
+    series: Sequences, info: SeriesInfo, bounds: list[tuple[int, int]], known: np.ndarray | None = None
+) -> Examples:
     """Cuts windows out of series without missing values: inputs [N, T, D] and targets [N, horizon], both scaled.
 
     Args:
       series: the series.
       info: the facts about the data, with the window, the horizon and the scaling.
       bounds: for each series, the first step that may be a target, and the step after the last.
+      known: bool [S], False where the target was missing before it was filled. Windows with such targets are left
+        out. None if all are known.
 
     Raises:
       DataError: if there is no window.
     """
+    known = np.ones(len(series.values), bool) if known is None else known
     d, W, H = info.form.channels.index(info.form.target), info.steps, info.horizon
     inputs, targets = [], []
-    for part, (first, end) in zip(np.split(series.values, series.starts[1:]), bounds, strict=True):
+    for part, start, (first, end) in zip(
+        np.split(series.values, series.starts[1:]), series.starts, bounds, strict=True
+    ):
         values = scale(info.scaling, part)
         for w in window_starts(first, end, W, H):
-            inputs.append(values[w : w + W])
-            targets.append(values[w + W : w + W + H, d])
+            ahead = slice(w + W, w + W + H)
+            if known[start:][ahead].all():
+                inputs.append(values[w : w + W])
+                targets.append(values[ahead, d])
     if not inputs:
-        raise DataError(f"{series.source} is too short for a window of {W} and a horizon of {H} steps")
+        gaps = "" if known.all() else f", too few without missing values of {info.form.target}"
+        raise DataError(f"{series.source} is too short for a window of {W} and a horizon of {H} steps{gaps}")
     return Examples(np.stack(inputs), np.stack(targets))
