@@ -132,8 +132,8 @@ class Classifier:
             case "mean":  # outputs after the end of a sequence are zero
                 total = jnp.sum(ys, axis=0)
                 count = jnp.asarray(len(ys) if lengths is None else lengths, ys.dtype)
-                if state is not None:
-                    total, count = state.total + total, state.count + count
+                if before.total is not None and before.count is not None:
+                    total, count = before.total + total, before.count + count
                 y = total / jnp.maximum(count, 1)[..., None]
                 after = ClassifierState(encoder, total, jnp.broadcast_to(count, total.shape[:-1]))
             case "every_step":
