@@ -22,7 +22,6 @@ from benchmarks.cases import Case, Shape
 from benchmarks.experiments import make_table
 from benchmarks.measure import ROOT
 from rnn_jax.app.recipes import RECIPES
-from rnn_jax.app.run import STEPS_PER_CALL
 from rnn_jax.base import Layer
 from rnn_jax.cells.equations import Precision
 from rnn_jax.data import Examples
@@ -32,6 +31,7 @@ from rnn_jax.training.fit import jit_train_steps
 from rnn_jax.training.step import init_state
 
 IMAGES, ROWS, COLUMNS = 55_000, 28, 28  # of MNIST, to train on
+STEPS_PER_CALL = RECIPES["default"].steps_per_call
 FEW_IMAGES = 500  # their order is compiled in a fraction of the time
 Network: TypeAlias = tuple[str, Precision]  # a cell of `benchmarks.cases`, and the precision of its products
 NETWORKS: dict[Network, Layer] = {

@@ -39,6 +39,7 @@ from rnn_jax.cells import (
     VanillaRNNState,
 )
 from rnn_jax.cells.equations import Dense, EquationsCell
+from rnn_jax.embedding import Embed, EmbedParams, embed
 from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
@@ -78,6 +79,8 @@ __all__ = [
     "ComplexState",
     "Dense",
     "Dropout",
+    "Embed",
+    "EmbedParams",
     "EquationsCell",
     "GRUParams",
     "GRUState",
@@ -115,6 +118,7 @@ __all__ = [
     "bidirectional",
     "convert",
     "dropout",
+    "embed",
     "explain",
     "hopfield",
     "last_output",

@@ -2,10 +2,12 @@
 
 import argparse
 import csv
+import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import jax
 import numpy as np
 
 from rnn_jax.app.devices import check_devices, use_own_settings
@@ -17,12 +19,15 @@ from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.program import begin, leave
-from rnn_jax.app.reporting import data_label, unbeaten
+from rnn_jax.app.reporting import data_label, unbeaten, unit
 from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own, predict_file
 from rnn_jax.app.streams import STDOUT, tell
-from rnn_jax.data import load_dataset
+from rnn_jax.app.text import predict_text_file
+from rnn_jax.data import DataInfo, load_dataset
+from rnn_jax.data.examples import pieces
 from rnn_jax.data.series import SeriesInfo
+from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.images import read_images
 from rnn_jax.tasks.task import predict_examples
 
@@ -60,8 +65,8 @@ def start() -> NoReturn:
 
 def evaluate(model: Model, arguments: argparse.Namespace) -> None:
     """Prints the figures and the loss on a split of the data that the model was trained on."""
-    if isinstance(model.data, SeriesInfo):
-        _evaluate_series(model, arguments)
+    if not isinstance(model.data, DataInfo):
+        _evaluate_own(model, arguments)
         return
     with unwinding(PROGRAM):
         data = load_dataset(model.data.name, arguments.data_dir or model.config.data_dir)
@@ -75,28 +80,30 @@ def evaluate(model: Model, arguments: argparse.Namespace) -> None:
     )
 
 
-def _evaluate_series(model: Model, arguments: argparse.Namespace) -> None:
+def _evaluate_own(model: Model, arguments: argparse.Namespace) -> None:
     """Prints all figures on a split, beside those of the baselines."""
     data = load_own(model.config, quiet=True)
     remedy = "bring those back, or train on these"  # Scaled by other numbers, they would be misread.
     check_data(arguments.run, digest(data), data.info, accept=False, remedy=remedy)
     split, label = getattr(data, arguments.split), data_label(data.info.name)
-    predictions = predict_examples(model.task, model.params, split.inputs, split.lengths)
-    figures = model.task.measure(split, np.asarray(predictions))
+    predict = jax.jit(functools.partial(predict_examples, model.task))
+    predictions = [np.asarray(predict(model.params, piece.inputs, piece.lengths)) for piece in pieces(split)]
+    figures = model.task.measure(split, np.concatenate(predictions))
     baselines = {what: model.task.measure(split, guess) for what, guess in model.task.baselines(split).items()}
     for what, values in baselines.items():
         print(f"Baseline, {what}: {', '.join(f'{name} {value:.4f}' for name, value in values.items())}{label}")
     for name, value in figures.items():
-        print(f"{SPLITS[arguments.split]} {name}: {value:.4f}{label}")
+        print(f"{SPLITS[arguments.split]} {name}: {value:.4f}{unit(name)}{label}")
     if better := unbeaten([figures], baselines):
         print(f"The model does not beat its baseline: {better}{label}")
 
 
 def predict(model: Model, arguments: argparse.Namespace) -> None:
     """Prints a table: each image's name, the predicted class and the probability of every class; see `predict_file`."""
-    if isinstance(model.data, SeriesInfo):
+    if not isinstance(model.data, DataInfo):
+        predict_own: Any = predict_text_file if isinstance(model.data, TextInfo) else predict_file
         for i, file in enumerate(arguments.files):
-            rows = list(predict_file(model.task, model.params, model.data, file))
+            rows = list(predict_own(model.task, model.params, model.data, file))
             csv.writer(sys.stdout, lineterminator="\n").writerows(rows[min(i, 1) :])
         return
     read = [read_images(file, model.data, invert=arguments.invert, notify=_notify) for file in arguments.files]
@@ -141,7 +148,7 @@ def _parser() -> Parser:
         nargs="+",
         type=path,
         metavar="FILE",
-        help="a picture, or a .npy array of many; own data: a file of sequences",
+        help="a picture, or a .npy array of many; own data: a file of sequences or a text",
     )
     command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
     command = add_command(export, "the model as a file for other programs")

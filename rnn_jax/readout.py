@@ -1,12 +1,14 @@
 """From a recurrent encoder to logits: a readout of its outputs, and one dense layer."""
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.base import Array, Layer, Params, State, check_choice, check_size
+from rnn_jax.base import Array, Params, State, check_choice, check_size
+from rnn_jax.embedding import Embed
 from rnn_jax.layers import Bidirectional, Recurrent, Stack, as_layer
 from rnn_jax.wrappers import within
 
@@ -14,15 +16,15 @@ Readout: TypeAlias = Literal["final", "last_step", "mean", "every_step"]
 
 
 class ClassifierParams(NamedTuple):
-    """Parameters of `Classifier`: the encoder's, and of the head w [H, C] and b [C]."""
+    """Parameters of `Classifier`: the encoder's, and of the head w [H, C], None if it is tied, and b [C]."""
 
     encoder: Params
-    w: Array
+    w: Any
     b: Array
 
 
 class ClassifierState(NamedTuple):
-    """State of `Classifier.step`: the encoder's; for the readout "mean" also the outputs' sum [B, H] and number [B]."""
+    """State of `Classifier.read`: the encoder's; for the readout "mean" also the outputs' sum [B, H] and number [B]."""
 
     encoder: State
     total: Array | None = None
@@ -45,22 +47,35 @@ class Classifier:
         steps. "every_step" takes the outputs at every step, and classifies each of them.
       head: how w and b are drawn: "glorot" draws w glorot-uniform and sets b to zero; "normal" draws both from the
         standard normal distribution.
+      tied: True for w = embedding^T / sqrt(H), the vectors of an encoder of `embed` instead of parameters of the head
+        (Press and Wolf, 2017, arXiv:1608.05859). The root is for vectors of unit variance, as in T5.
 
     Raises:
-      ValueError: for fewer than one class, or an unknown readout or head.
+      ValueError: for fewer than one class, an unknown readout or head, or an encoder that cannot be tied: without an
+        embedding, with another number of tokens than classes, or with vectors of another size than its outputs.
     """
 
-    encoder: Layer
+    encoder: Any  # a `Cell` or a `Layer`, which it becomes
     num_classes: int
     _: dataclasses.KW_ONLY
     readout: Readout = "final"
     head: Literal["glorot", "normal"] = "glorot"
+    tied: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder", as_layer(self.encoder))
         check_size("num_classes", self.num_classes)
         check_choice("readout", self.readout, get_args(Readout))
         check_choice("head", self.head, ("glorot", "normal"))
+        if self.tied:
+            if not isinstance(self.encoder, Embed):
+                raise ValueError(f"tied=True needs an encoder of embed, not {self.encoder}")
+            has, needs = (self.encoder.num_tokens, self.encoder.size), (self.num_classes, self.encoder.output_size)
+            if has != needs:
+                raise ValueError(
+                    f"tied=True needs as many tokens as classes, {needs[0]}, and vectors as large as the outputs, "
+                    f"{needs[1]}, not {has[0]} tokens and vectors of size {has[1]}"
+                )
 
     def init(self, key: Array, input_size: int) -> ClassifierParams:
         """Draws all parameters for inputs of `input_size` features. Consumes `key`."""
@@ -70,7 +85,7 @@ class Classifier:
             w, b = jax.random.normal(k_w, shape), jax.random.normal(k_b, shape[1:])
         else:
             w, b = jax.nn.initializers.glorot_uniform()(k_w, shape), jnp.zeros(shape[1:])
-        return ClassifierParams(self.encoder.init(k_encoder, input_size), w, b)
+        return ClassifierParams(self.encoder.init(k_encoder, input_size), None if self.tied else w, b)
 
     def apply(
         self, params: ClassifierParams, xs: Array, *, lengths: Array | None = None, key: Array | None = None
@@ -80,23 +95,60 @@ class Classifier:
         Raises:
           ValueError: for `lengths` with the readout "last_step", where shorter sequences have no output.
         """
+        return self.read(params, xs, lengths=lengths, key=key)[1]
+
+    def read(
+        self,
+        params: ClassifierParams,
+        xs: Array,
+        state: ClassifierState | None = None,
+        *,
+        lengths: Array | None = None,
+        key: Array | None = None,
+    ) -> tuple[ClassifierState, Array]:
+        """Reads a part of sequences in one pass, and returns the state to read the next part with.
+
+        Args:
+          params: the parameters.
+          xs: [T, B, D]; tokens int [T, B] for an encoder of `embed`.
+          state: the state before the part; None for `initial_state`.
+          lengths: [B], the number of valid steps of each part; None if all are valid.
+          key: drives dropout; None for none.
+
+        Returns:
+          (the state after the part, the logits [B, C] of the sequences so far, or [T, B, C] at every step).
+
+        Raises:
+          ValueError: for `lengths` with the readout "last_step", where shorter sequences have no output.
+        """
         if lengths is not None and self.readout == "last_step":
             raise ValueError('the readout "last_step" cannot read sequences of unequal lengths: use "final"')
-        _, ys = self.encoder.apply(params.encoder, xs, lengths=lengths, key=key)
+        before = ClassifierState(None) if state is None else state
+        encoder, ys = self.encoder.apply(params.encoder, xs, before.encoder, lengths=lengths, key=key)
+        after = ClassifierState(encoder)
         match self.readout:
             case "last_step":
                 y = ys[-1]
             case "mean":  # outputs after the end of a sequence are zero
-                count = jnp.asarray(len(ys) if lengths is None else jnp.maximum(lengths, 1)[..., None], ys.dtype)
-                y = jnp.sum(ys, axis=0) / count
+                total = jnp.sum(ys, axis=0)
+                count = jnp.asarray(len(ys) if lengths is None else lengths, ys.dtype)
+                if before.total is not None and before.count is not None:
+                    total, count = before.total + total, before.count + count
+                y = total / jnp.maximum(count, 1)[..., None]
+                after = ClassifierState(encoder, total, jnp.broadcast_to(count, total.shape[:-1]))
             case "every_step":
                 y = ys
             case _:
                 y = self.encoder.final_output(ys, lengths)
-        return y @ params.w + params.b
+        return after, self._logits(params, y)
+
+    def _logits(self, params: ClassifierParams, y: Array) -> Array:
+        """Computes y w + b."""
+        w = params.encoder.embedding.T / math.sqrt(y.shape[-1]) if self.tied else params.w
+        return y @ w + params.b
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> ClassifierState:
-        """Returns the state before the first `step`."""
+        """Returns the state before the first `read` or `step`."""
         state = ClassifierState(self.encoder.initial_state(batch_shape, dtype))
         if self.readout != "mean":
             return state
@@ -111,12 +163,8 @@ class Classifier:
         """
         if _reads_backwards(self.encoder):
             raise ValueError(f"step needs an encoder that reads forwards only, not {self.encoder}")
-        encoder, (y,) = self.encoder.apply(params.encoder, x[None], state.encoder)
-        total, count = state.total, state.count
-        if total is not None and count is not None:
-            total, count = total + y, count + 1
-            y = total / count[..., None]
-        return ClassifierState(encoder, total, count), y @ params.w + params.b
+        state, logits = self.read(params, x[None], state)
+        return state, logits[0] if self.readout == "every_step" else logits
 
 
 def _reads_backwards(net: Any) -> bool:

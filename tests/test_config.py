@@ -17,11 +17,12 @@ import rnn_jax as rnn
 from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.command import parse, prepare
 from rnn_jax.app.config import Config
-from rnn_jax.app.recipes import RECIPES, SERIES_FLAGS
+from rnn_jax.app.recipes import RECIPES, SERIES_FLAGS, TEXT_FLAGS
 from rnn_jax.cells import CELLS
 from rnn_jax.data import DataInfo
 
 OWN_DATA = "data", "test", "task", "target", "sequence_column", "horizon", "window", "season", "missing"
+TEXT = "tokens", "tied"
 
 
 def test_no_flags_are_the_defaults():
@@ -66,7 +67,7 @@ def test_every_flag_sets_its_field(tmp_path):
         init_from=tmp_path / "other",
         accept_data=True,
     )
-    others = [field for field in dataclasses.fields(Config) if field.name not in OWN_DATA]
+    others = [field for field in dataclasses.fields(Config) if field.name not in OWN_DATA + TEXT]
     assert all(getattr(config, field.name) != field.default for field in others)
 
 
@@ -91,6 +92,15 @@ def test_every_flag_about_own_data_sets_its_field():
     assert all(getattr(config, name) != getattr(Config(), name) for name in OWN_DATA)
     saved = json.loads(config.to_json())
     assert (saved["data"], saved["test"]) == (str(Path("a.csv").absolute()), str(Path("b.csv").absolute()))
+
+
+def test_every_flag_about_text_sets_its_field():
+    config = parse(["--data", "a.txt", "--tokens", "bytes", "--tied", "--window", "64"])
+    assert config == Config(
+        data=Path("a.txt").absolute(), task="language", tokens="bytes", tied=True, window=64, **TEXT_FLAGS
+    )
+    assert all(getattr(config, name) != getattr(Config(), name) for name in TEXT)
+    assert parse(["--dataset", "text"]) == Config(dataset="text", task="language", tokens="characters", **TEXT_FLAGS)
 
 
 @pytest.mark.parametrize(

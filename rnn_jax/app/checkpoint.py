@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.app.errors import CommandError
+from rnn_jax.training.step import TrainState
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -96,7 +97,7 @@ class Checkpoints:
 
         metrics = {"score": -math.inf if score is None else float(score)}
         # Orbax would expect every process to write its part of arrays on devices.
-        on_host = jax.tree.map(np.asarray, without_keys(state))
+        on_host = jax.tree.map(np.asarray, without_keys(_stored(state)))
         self.wait()
         self._delete_removed()
         try:
@@ -211,7 +212,7 @@ def restore(checkpoint: Path, template: Any) -> Any:
 def _read(checkpoint: Path, template: Any) -> Any:
     import orbax.checkpoint as ocp
 
-    on_disk = without_keys(template)
+    on_disk = without_keys(_stored(template))
     arguments = ocp.args.PyTreeRestore(
         item=on_disk,
         restore_args=ocp.checkpoint_utils.construct_restore_args(on_disk),
@@ -226,7 +227,15 @@ def _read(checkpoint: Path, template: Any) -> Any:
             if "not compatible with the stored shape" in text or "structures do not match" in text:
                 text = "it holds arrays of another network or recipe"
             raise CheckpointError(f"cannot read the checkpoint {checkpoint}: {text}") from error
-    return with_keys(template, restored)
+    restored = with_keys(_stored(template), restored)
+    return template._replace(**restored) if isinstance(template, TrainState) else restored
+
+
+def _stored(state: Any) -> Any:
+    """Returns the part of a state that is written: without a carry where nothing is carried."""
+    if not isinstance(state, TrainState):
+        return state
+    return {name: value for name, value in state._asdict().items() if value is not None}
 
 
 def _this_process() -> "ocp.options.MultiprocessingOptions":

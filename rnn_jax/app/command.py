@@ -18,7 +18,7 @@ from rnn_jax.app.listeners import check_tensorboard
 from rnn_jax.app.model import initial_params
 from rnn_jax.app.processes import check_same, first_process_first, is_first, joined
 from rnn_jax.app.program import begin, leave
-from rnn_jax.app.recipes import SERIES_FLAGS
+from rnn_jax.app.recipes import SERIES_FLAGS, TEXT_FLAGS, TEXTS_FLAGS
 from rnn_jax.app.run import train
 from rnn_jax.app.runtime import is_held, quiet_libraries
 from rnn_jax.app.series import load_own
@@ -26,6 +26,7 @@ from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import Dataset, load_dataset
 from rnn_jax.data.examples import num_bytes
+from rnn_jax.data.text import find_text_task
 
 PROGRAM = "train.py"
 
@@ -77,13 +78,13 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
     if is_first() and config.output_dir is not None:
         check_owner(config.output_dir, resume=config.resume)
     with first_process_first(), unwinding(PROGRAM):
-        data = load_dataset(config.dataset, config.data_dir) if config.data is None else load_own(config)
+        data = load_dataset(config.dataset, config.data_dir) if config.is_images else load_own(config)
     examples = len(data.train.targets)
     config = dataclasses.replace(config, batch_size=config.batch_size_for(examples))
     placement = choose_placement(config, num_bytes(data.train))
     if config.tensorboard:
         check_tensorboard()
-    if config.data is None:  # Save the name that --dataset auto resolved to, for resuming.
+    if config.is_images:  # Save the name that --dataset auto resolved to, for resuming.
         config = dataclasses.replace(config, dataset=data.info.name)
     fingerprint = digest(data)
     check_same(config.decisions(), config.resume, len(placement.devices), placement.data_on, fingerprint)
@@ -119,9 +120,21 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             given = {**read_config(file), **given}
         if given.get("resume"):
             given = _resumed(given)
-        return Config(**(SERIES_FLAGS if given.get("data") else {}) | given)
+        return Config(**_defaults(given) | given)
     except ValueError as error:
         parser.error(str(error))
+
+
+def _defaults(given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the defaults of flags that depend on the data; for text, also its task."""
+    data, task, tokens = given.get("data"), given.get("task"), given.get("tokens")
+    if data is None and given.get("dataset") != "text":
+        return {}
+    found = "language" if data is None else find_text_task(data, task) or (tokens and (task or "language"))
+    if found is None:
+        return SERIES_FLAGS
+    given |= {"task": found, "tokens": tokens or "characters"}
+    return TEXT_FLAGS if found == "language" else TEXTS_FLAGS
 
 
 def _resumed(given: dict[str, Any]) -> dict[str, Any]:

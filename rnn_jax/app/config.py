@@ -10,11 +10,12 @@ from typing import Any
 
 from rnn_jax.app.flags import check_fields, flag, kind, nearest, option, path, rule
 from rnn_jax.app.folder import RUNS
-from rnn_jax.app.recipes import RECIPES, SERIES, SERIES_FLAGS, Recipe
+from rnn_jax.app.recipes import RECIPES, SERIES, SERIES_FLAGS, TEXT, TEXT_FLAGS, TEXTS, TEXTS_FLAGS, Recipe
 from rnn_jax.base import check_rate, check_size
 from rnn_jax.cells import CELLS
 from rnn_jax.data.named import NAMES as DATASET_NAMES
 from rnn_jax.data.series.sequences import TASKS
+from rnn_jax.data.text.info import TOKENS
 
 MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
 
@@ -68,7 +69,8 @@ class Config:
         None,
         "your own sequences, in place of --dataset: a .ts, .arff or .tsv file of the UCR and UEA archives, a table "
         "(.csv, .parquet, .jsonl), a .npz file, or a folder with a table for each sequence and a subfolder for each "
-        "class; docs/own-data.md explains this and the following flags",
+        "class; or a text (.txt, or a folder of them); docs/own-data.md and docs/text.md explain this and the "
+        "following flags",
         metavar="FILE",
     )
     test: Path | None = option(
@@ -77,7 +79,8 @@ class Config:
         "--data",
         metavar="FILE",
     )
-    task: str | None = option(None, "what to learn from --data; default: found from the data", TASKS)
+    task: str | None = option(None, "what to learn from --data; default: found from the data", (*TASKS, "language"))
+    tokens: str | None = option(None, "read text as characters of UTF-8, or as bytes; default: characters", TOKENS)
     target: str | None = option(None, "the column of a table to predict")
     sequence_column: str | None = option(
         None, "the column of a table that tells sequences apart, if each row is a step of one"
@@ -85,7 +88,8 @@ class Config:
     horizon: int | None = option(None, "steps to forecast; default: one season", check=check_size)
     window: int | None = option(
         None,
-        "steps that a forecast is made from; default: two seasons, or two horizons if they are longer",
+        "steps that a forecast is made from; default: two seasons, or two horizons if they are longer; of text, the "
+        "tokens that gradients go back over, 128 by default",
         check=check_size,
     )
     season: int | None = option(
@@ -97,6 +101,7 @@ class Config:
     missing: str = option(
         "error", "missing values are refused, or the last value before them takes their place", ("error", "fill")
     )
+    tied: bool = option(False, "of a language model: the vectors of the tokens are the output's matrix, too")
     recipe: str = option(
         "default",
         "how to train: tutorial is the TensorFlow tutorial of 2019 to the letter, default the best SGD recipe we know",
@@ -192,20 +197,52 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        if self.dataset == "text" or self.task == "language" or self.tokens is not None:
+            object.__setattr__(self, "task", self.task or "language")
+            object.__setattr__(self, "tokens", self.tokens or "characters")
         check_fields(self)
         if len({value is None for value in (self.coordinator, self.process_count, self.process_id)}) > 1:
             raise ValueError("--coordinator, --process-count and --process-id go together: give all three, or none")
         if self.process_id is not None and not 0 <= self.process_id < (self.process_count or 0):
             raise ValueError(f"--process-id must be from 0 to {(self.process_count or 0) - 1}, not {self.process_id}")
-        for name in ("test", "task", "target", "sequence_column", "horizon", "window", "season"):
-            if self.data is None and getattr(self, name) is not None:
+        is_own = self.data is not None or self.dataset == "text"
+        for name in ("test", "task", "tokens", "target", "sequence_column", "horizon", "window", "season"):
+            if not is_own and getattr(self, name) is not None:
                 raise ValueError(f"{flag(name)} is about your own data: name it with --data FILE")
         if self.data is not None and (self.dataset, self.recipe) != ("auto", "default"):
             raise ValueError("--data stands for itself: leave --dataset and --recipe out")
+        self._check_text()
         if self.seed + self.seeds > 2**32:
             raise ValueError(f"--seed plus --seeds must be at most {2**32}")
         if self.training_recipe().steps * self.batch_size >= 2**31:
             raise ValueError("--steps times --batch-size must be below 2147483648")
+
+    def _check_text(self) -> None:
+        """Raises `ValueError` for flags that text has no use for, and for flags of text without one."""
+        if self.tied and self.task != "language":
+            raise ValueError("--tied is of a language model: leave it out")
+        if self.tokens is None:
+            return
+        if self.task not in ("language", "classify") or (self.dataset == "text" and self.task != "language"):
+            raise ValueError(f"text is to model or to classify, its --task cannot be {self.task}")
+        for name in ("target", "sequence_column", "horizon", "season", *(("window",) * (self.task == "classify"))):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{flag(name)} is not for text: leave it out")
+        if self.task == "language" and self.bidirectional:
+            raise ValueError("--bidirectional reads the tokens that a language model is to predict: leave it out")
+        if self.recipe != "default":
+            raise ValueError("text has a recipe of its own: leave --recipe out")
+
+    @property
+    def is_images(self) -> bool:
+        """True for a named data set of images."""
+        return self.data is None and self.tokens is None
+
+    def _kind(self) -> tuple[Recipe | None, Mapping[str, Any]]:
+        """Returns the recipe and the default flags of own data, or of text; (None, {}) for images."""
+        if self.tokens is not None:
+            return (TEXT, TEXT_FLAGS) if self.task == "language" else (TEXTS, TEXTS_FLAGS)
+        return (None, {}) if self.data is None else (SERIES, SERIES_FLAGS)
 
     def training_recipe(self, num_examples: int | None = None) -> Recipe:
         """Returns the recipe, with the values of flags that override it.
@@ -213,7 +250,7 @@ class Config:
         Args:
           num_examples: the size of the training set, which may limit the steps; None for no limit.
         """
-        recipe = RECIPES[self.recipe] if self.data is None else SERIES
+        recipe = self._kind()[0] or RECIPES[self.recipe]
         if num_examples is not None and recipe.max_epochs is not None:
             most = max(1, recipe.max_epochs * num_examples // self.batch_size)
             recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))
@@ -231,7 +268,8 @@ class Config:
         """
         if self.batch_size <= num_examples:
             return self.batch_size
-        if self.data is not None and self.batch_size == SERIES_FLAGS["batch_size"]:
+        recipe, flags = self._kind()
+        if recipe is not None and self.batch_size == flags["batch_size"]:
             return max(1, num_examples - num_examples % 2)  # Even, so that two devices can share it.
         noun = "images" if self.data is None else "sequences"
         raise ValueError(f"--batch-size {self.batch_size} is larger than the training set, {num_examples} {noun}")

@@ -23,6 +23,7 @@ from typing import Any, Self
 from rnn_jax.app.files import unfinished, write_text
 from rnn_jax.data import DataInfo
 from rnn_jax.data.series import SeriesInfo
+from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.features import steps_at_once
 
 try:
@@ -66,7 +67,7 @@ class RunFolder:
         self,
         path: Path,
         config: str,
-        info: DataInfo | SeriesInfo,
+        info: DataInfo | SeriesInfo | TextInfo,
         digest: str = "",
         *,
         resume: bool = False,
@@ -170,17 +171,18 @@ def newest_run(runs: Path = RUNS) -> Path:
     return max(folders, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns)
 
 
-def read_data_info(folder: Path) -> DataInfo | SeriesInfo:
+def read_data_info(folder: Path) -> DataInfo | SeriesInfo | TextInfo:
     """Reads the facts about a run's data; raises `OSError` or `ValueError` if they cannot be read."""
     values = _read_facts(folder)
     values.pop(DIGEST, None)
     try:
-        return (SeriesInfo if "form" in values else DataInfo).from_json(values)
+        kind = SeriesInfo if "form" in values else TextInfo if "vocabulary" in values else DataInfo
+        return kind.from_json(values)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / DATA} does not hold the facts about data") from error
 
 
-def check_data(folder: Path, digest: str, info: DataInfo | SeriesInfo, *, accept: bool, remedy: str) -> bool:
+def check_data(folder: Path, digest: str, info: DataInfo | SeriesInfo | TextInfo, *, accept: bool, remedy: str) -> bool:
     """Compares data with the data of a run: the form, and the digest if the folder records one.
 
     Args:
@@ -208,11 +210,13 @@ def check_data(folder: Path, digest: str, info: DataInfo | SeriesInfo, *, accept
 _REMEDY = "name those by --data-dir or --data, or go on with these by --accept-data"
 
 
-def _form(info: DataInfo | SeriesInfo) -> tuple[Any, ...]:
+def _form(info: DataInfo | SeriesInfo | TextInfo) -> tuple[Any, ...]:
     """Returns the facts that a network depends on."""
     if isinstance(info, SeriesInfo):
         window = info.steps if info.form.task == "forecast" else steps_at_once(info)
         return info.form, info.missing, info.horizon, info.season, window
+    if isinstance(info, TextInfo):
+        return info.task, info.tokens, info.vocabulary, info.classes
     return info.image_shape, info.max_pixel, info.num_classes
 
 

@@ -7,7 +7,7 @@ probabilities = model.predict(images)
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +21,11 @@ from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
 from rnn_jax.app.folder import CHECKPOINTS, CONFIG, read_data_info
 from rnn_jax.app.series import predict_arrays
+from rnn_jax.app.text import predict_texts
 from rnn_jax.base import Array, Params, check_choice
 from rnn_jax.data import DataInfo, Examples
 from rnn_jax.data.series import SeriesInfo
+from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.images import check_pixels
 from rnn_jax.tasks.task import Metrics, Task, predict_examples
@@ -32,11 +34,11 @@ from rnn_jax.training.step import evaluate
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained model, of images or of the user's own sequences.
+    """A trained model, of images, or of the user's own sequences or texts.
 
     Attributes:
       config: the run's configuration.
-      data: the facts about its data, a `DataInfo` or a `SeriesInfo`.
+      data: the facts about its data, a `DataInfo`, a `SeriesInfo` or a `TextInfo`.
       step: the number of updates made.
       seed: the seed, one of the run's.
       task: the task, with its network.
@@ -50,21 +52,23 @@ class Model:
     task: Task
     params: Params
 
-    def predict(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    def predict(self, images: Any) -> Any:
         """Classifies images, white on black like the training images, or predicts for sequences.
 
         Args:
           images: [N, rows, columns], or a single image [rows, columns]. Integers are pixels from 0 to
             `data.max_pixel`, floats are from 0 to 1. For a run on own sequences: a list of arrays [T, D] in the units
-            of the data, nan for missing values.
+            of the data, nan for missing values. For a run on text: a list of `str` or `bytes`.
 
         Returns:
           float [N, C], or [C] for a single image: the probability of each class. For a run on sequences, see
-          `rnn_jax.app.series.predict_arrays`.
+          `rnn_jax.app.series.predict_arrays`; for a run on text, `rnn_jax.app.text.predict_texts`.
 
         Raises:
           ValueError: for images of another size, or pixels out of bounds; for sequences with other channels.
         """
+        if isinstance(self.data, TextInfo):
+            return predict_texts(self.task, self.params, self.data, images)
         if isinstance(self.data, SeriesInfo):
             return predict_arrays(self.task, self.params, self.data, images)
         images, shape = np.asarray(images), self.data.image_shape
@@ -137,7 +141,7 @@ def load_run(
     raise ValueError(f"there is no checkpoint in {checkpoints} yet")
 
 
-def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None:
+def initial_params(config: Config, data: DataInfo | SeriesInfo | TextInfo) -> Params | None:
     """Reads the newest parameters of `config.init_from`, the run that a new run starts from.
 
     Returns:
@@ -145,7 +149,7 @@ def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None
       resumes from a checkpoint of its own.
 
     Raises:
-      ValueError: in one line, if there is no such run, or its network or its number of seeds differs.
+      ValueError: in one line, if there is no such run, or its network, its number of seeds or its characters differ.
     """
     resumed = config.resume and config.output_dir is not None and steps_in(config.output_dir / CHECKPOINTS)
     if config.init_from is None or resumed:
@@ -153,6 +157,8 @@ def initial_params(config: Config, data: DataInfo | SeriesInfo) -> Params | None
     source = load_run(config.init_from)
     if source.config.seeds not in (1, config.seeds):
         raise ValueError(f"--init-from {config.init_from} has {source.config.seeds} seeds: ask for as many, or for one")
+    if isinstance(data, TextInfo) and data.vocabulary != getattr(source.data, "vocabulary", data.vocabulary):
+        raise ValueError(f"--init-from {config.init_from} knows other characters: train both with --tokens bytes")
     wanted = dict(_named_shapes(_shapes(build_task(config, data), 1)))
     found = dict(_named_shapes(source.params))
     if wanted != found:

@@ -18,7 +18,7 @@ class Recipe:
       max_epochs: limits the updates to this number of passes over the data; None for no limit.
       learning_rate: the highest learning rate.
       own_learning_rates: True to prefer a cell's own learning rate where `CELLS` has one.
-      momentum: of SGD, from 0 (none) to below 1.
+      momentum: of SGD, from 0 (none) to below 1; b1 of AdamW.
       nesterov: True for Nesterov's momentum.
       schedule: "constant", or "cosine": a linear warm-up over `warmup` of the steps, then a cosine down to zero.
       warmup: fraction of the steps.
@@ -27,9 +27,16 @@ class Recipe:
       head: the initializer of the output weights, see `Classifier`.
       readout: the outputs that the classifier reads, see `Classifier`.
       dropout: the fraction of outputs dropped between two layers.
+      top_dropout: True to drop that fraction of the top layer's outputs, too.
       noise: the standard deviation of the noise added to scaled sequences in training.
       patience: stops training after this number of checkpoints that are all worse than the best before them, and
         tests the best one, the newest of equals. None to train to the end and test the last state.
+      optimizer_name: "sgd" or "adamw" (Loshchilov and Hutter, 2019, arXiv:1711.05101).
+      b2: the decay of AdamW's mean of squared gradients.
+      weight_decay: of AdamW.
+      embedding_size: the size of the vector of a token.
+      steps_per_call: updates between two updates of the progress bar.
+      report_every: steps between two lines of the report, a multiple of `steps_per_call`.
     """
 
     steps: int
@@ -47,6 +54,13 @@ class Recipe:
     dropout: float = 0.0
     noise: float = 0.0
     patience: int | None = None
+    top_dropout: bool = False
+    optimizer_name: Literal["sgd", "adamw"] = "sgd"
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    embedding_size: int | None = None
+    steps_per_call: int = 50
+    report_every: int = 200
 
     def learning_rates(self) -> float | optax.Schedule:
         """Returns the learning rate, or the schedule of learning rates over the steps."""
@@ -57,9 +71,13 @@ class Recipe:
         return optax.warmup_cosine_decay_schedule(first, self.learning_rate, warmup_steps, self.steps + 1)
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Returns the recipe's SGD."""
-        sgd = optax.sgd(self.learning_rates(), momentum=self.momentum or None, nesterov=self.nesterov)
-        return sgd if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), sgd)
+        """Returns the recipe's optimizer."""
+        rates = self.learning_rates()
+        if self.optimizer_name == "sgd":
+            method = optax.sgd(rates, momentum=self.momentum or None, nesterov=self.nesterov)
+        else:
+            method = optax.adamw(rates, b1=self.momentum, b2=self.b2, weight_decay=self.weight_decay)
+        return method if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), method)
 
 
 RECIPES = {
@@ -109,3 +127,26 @@ SERIES = dataclasses.replace(
     patience=6,
 )
 SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size": 64, "batch_size": 32}  # its defaults
+
+# For a language model. AdamW, which the field uses for text, is much better here than SGD with momentum.
+TEXT = dataclasses.replace(
+    RECIPES["default"],
+    optimizer_name="adamw",
+    steps=1000,
+    max_epochs=10,
+    learning_rate=0.003,
+    own_learning_rates=False,
+    momentum=0.9,
+    b2=0.99,
+    nesterov=False,
+    dropout=0.25,
+    top_dropout=True,
+    patience=6,
+    embedding_size=128,
+    steps_per_call=10,
+    report_every=100,
+)
+TEXT_FLAGS = {"cell": "lstm", "layers": 2, "hidden_size": 512, "batch_size": 64}
+# For texts with labels.
+TEXTS = dataclasses.replace(SERIES, noise=0.0, embedding_size=64, steps_per_call=10, report_every=100)
+TEXTS_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 1, "hidden_size": 64, "batch_size": 32}

@@ -7,8 +7,7 @@ import numpy as np
 from rnn_jax.app.config import Config
 from rnn_jax.app.devices import Placement
 from rnn_jax.base import Cell
-from rnn_jax.data import Dataset
-from rnn_jax.data.series import SeriesInfo
+from rnn_jax.data import DataInfo, Dataset
 from rnn_jax.tasks.task import Quantity, Report
 
 
@@ -35,6 +34,11 @@ def step_line(reports: Sequence[Report], quantities: Mapping[str, Quantity]) -> 
     others = [f", Training {quantities[name].name}= {mean(name):.3f}" for name in quantities if name != "loss"]
     many = f" (mean of {len(reports)} seeds)" if len(reports) > 1 else ""
     return f"Step {reports[0].step}, Minibatch Loss= {mean('loss'):.4f}{''.join(others)}{many}"
+
+
+def unit(figure: str) -> str:
+    """Returns the unit of a figure, with a space before it; nothing if it has none."""
+    return " nats" if figure == "Loss" else ""
 
 
 def figure_text(values: Sequence[float]) -> str:
@@ -67,7 +71,7 @@ def unbeaten(figures: Sequence[Mapping[str, float]], baselines: Mapping[str, Map
 def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placement: Placement) -> str:
     """Describes the data, the model, the recipe and the devices of a run."""
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
-    noun = "data" if isinstance(data.info, SeriesInfo) else "images"
+    noun = "images" if isinstance(data.info, DataInfo) else "data"
     return (
         f"Data: {describe_data(data)}\n"
         f"Model: {config.layers} x {cell}{', both ways' if config.bidirectional else ''}, {num_params:,} parameters\n"
@@ -78,7 +82,7 @@ def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placeme
 
 def describe_data(data: Dataset) -> str:
     """Describes the data set."""
-    if isinstance(data.info, SeriesInfo):
+    if not isinstance(data.info, DataInfo):
         return f"{data.info.summary}\nFiles: {data.info.source}"
     rows, columns = data.info.image_shape
     train, validation, test = (len(part.targets) for part in (data.train, data.validation, data.test))

@@ -30,14 +30,13 @@ from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import DataInfo, Dataset, Examples
 from rnn_jax.data.examples import pieces
+from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.plots import training_curve
-from rnn_jax.tasks.task import VALIDATION, Metrics, Report, Task, predict_examples
+from rnn_jax.tasks.task import VALIDATION, Metrics, Report, Task, initial_carry, predict_examples
 from rnn_jax.training.fit import fit
 from rnn_jax.training.placement import on_one_device
 from rnn_jax.training.step import TrainState, evaluate, init_states
 
-REPORT_EVERY = 200  # steps
-STEPS_PER_CALL = 50  # steps between two updates of the progress bar; it divides REPORT_EVERY
 MOST_BETWEEN_CHECKPOINTS = 500  # steps, by default
 NOTICE = "saving after the current steps; Ctrl-C stops at once"
 
@@ -69,7 +68,8 @@ def train(
     optimizer = recipe.optimizer()
     # One compilation instead of one for each small operation.
     init = jax.jit(init_states, static_argnums=(0, 1, 3))
-    state = init(task.init, optimizer, np.uint32(config.seed), config.seeds)
+    carry = initial_carry(task, config.batch_size)
+    state = init(task.init, optimizer, np.uint32(config.seed), config.seeds, carry)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds
     fit_from = functools.partial(
         fit_until_diverged,
@@ -78,7 +78,7 @@ def train(
         examples=data.train,
         steps=recipe.steps,
         batch_size=config.batch_size,
-        steps_per_call=STEPS_PER_CALL,
+        steps_per_call=recipe.steps_per_call,
         devices=placement.devices,
         data_on=placement.data_on,
     )
@@ -112,6 +112,8 @@ def train(
             draw = functools.partial(training_curve, table.reports, task.quantities, title)
             save_picture(run, "training_curve", draw, warn)
 
+    is_text = isinstance(data.info, TextInfo) and data.info.task == "language"
+    items, noun = (config.batch_size * data.info.window, data.info.noun) if is_text else (config.batch_size, "examples")
     began = time.perf_counter()
     try:
         with (
@@ -130,8 +132,8 @@ def train(
                 reports = _reports(config, step, metrics, validation)
                 table.add(reports)
                 write_events(reports)
-                _advance(bar, step - previous, config.batch_size * config.seeds)
-                if step == 1 or step % REPORT_EVERY == 0:
+                _advance(bar, step - previous, items * config.seeds, noun)
+                if step == 1 or step % recipe.report_every == 0:
                     with bar.external_write_mode():
                         print(reporting.step_line(reports, task.quantities) + label, flush=True)
                 if validation is not None:
@@ -152,7 +154,9 @@ def train(
         if isinstance(error, Diverged):
             raise Diverged(f"{error}; {newest_checkpoint(checkpoints.folder)}") from error
         raise
-    print(f"Optimization Finished!\n{steps} steps in {seconds:.1f} s, {steps / seconds:.0f} steps/s", flush=True)
+    print(
+        f"Optimization Finished!\n{steps} steps in {seconds:.1f} s, {_speed(steps / seconds, items, noun)}", flush=True
+    )
     if recipe.patience is not None:
         state = _best_state(checkpoints.folder, state)
         print(f"Testing the checkpoint of step {_step(state)}, the best on the validation data")
@@ -252,7 +256,7 @@ def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Par
             print(f"Baseline, {what}: {numbers}{label}")
         for figure in figures[0]:
             text = reporting.figure_text([values[figure] for values in figures])
-            print(f"{name} {figure}: {text}{label}", flush=True)
+            print(f"{name} {figure}: {text}{reporting.unit(figure)}{label}", flush=True)
         if name == "Testing" and (better := reporting.unbeaten(figures, baselines)):
             print(f"The model does not beat its baseline: {better}{label}", flush=True)
     if not config.no_pictures:
@@ -263,10 +267,17 @@ def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Par
             save_picture(run, name, draw, _warn)
 
 
-def _advance(bar: tqdm, steps: int, examples_per_step: int) -> None:
+def _advance(bar: tqdm, steps: int, items_per_step: int, noun: str) -> None:
     bar.update(steps)
     if not bar.disable and (rate := bar.format_dict["rate"]):
-        bar.set_postfix_str(f"{rate * examples_per_step:,.0f} examples/s")
+        bar.set_postfix_str(f"{rate * items_per_step:,.0f} {noun}/s")
+
+
+def _speed(steps_per_second: float, items: int, noun: str) -> str:
+    """Describes the speed of training: in steps, and for text also in tokens."""
+    if noun == "examples":
+        return f"{steps_per_second:.0f} steps/s"
+    return f"{steps_per_second:.2g} steps/s, {steps_per_second * items:,.0f} {noun}/s"
 
 
 def _step(state: TrainState) -> int:

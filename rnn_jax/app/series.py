@@ -1,9 +1,10 @@
-"""Loads the user's own sequences according to the flags, predicts for them, and writes tables of predictions."""
+"""Loads the user's own sequences and texts by the flags, predicts for them, and writes tables of predictions."""
 
 import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,15 +15,20 @@ from rnn_jax.data import Dataset, Examples
 from rnn_jax.data.series import Sequences, SeriesInfo, load_series, make_examples, prepare_like, read_sequences, scale
 from rnn_jax.data.series import unscale as unscale_values
 from rnn_jax.data.series.times import extend_times, time_text
+from rnn_jax.data.text import load_labelled, load_text
 from rnn_jax.tasks.task import Task, predict_examples
+
+WINDOW = 128  # tokens
 
 
 def load_own(config: Config, *, quiet: bool = False) -> Dataset:
     """Loads the data of a configuration; reports the roles of columns on stderr, unless `quiet`.
 
     Raises:
-      DataError: see `load_series`.
+      DataError: see `load_series`, `load_text` and `load_labelled`.
     """
+    if config.tokens is not None:
+        return _load_text(config)
     assert config.data is not None
     return load_series(
         config.data,
@@ -37,6 +43,15 @@ def load_own(config: Config, *, quiet: bool = False) -> Dataset:
         seed=config.seed,
         notify=_ignore if quiet else _tell,
     )
+
+
+def _load_text(config: Config) -> Dataset:
+    tokens: Any = config.tokens
+    if config.task == "language":
+        window = config.window or WINDOW
+        return load_text(config.data, config.test, tokens=tokens, window=window, batch_size=config.batch_size)
+    assert config.data is not None
+    return load_labelled(config.data, config.test, tokens=tokens, seed=config.seed)
 
 
 def predict_arrays(

@@ -14,11 +14,14 @@ class Examples(NamedTuple):
       inputs: [N, T, D], one sequence each; of an image T are its rows and D its columns.
       targets: [N, ...], for example int32 [N], the classes.
       lengths: int32 [N], how many steps of each sequence are valid; None if all are.
+      starts: bool [N], True for the first window of a stream, whose next windows go on from its state; None where every
+        example stands for itself.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     lengths: np.ndarray | None = None
+    starts: np.ndarray | None = None
 
 
 def num_bytes(examples: Examples) -> int:

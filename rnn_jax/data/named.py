@@ -11,11 +11,13 @@ from rnn_jax.data.digits import load_digits
 from rnn_jax.data.mnist.archives import PUBLICATIONS
 from rnn_jax.data.mnist.family import FAMILY, FILES
 from rnn_jax.data.mnist.load import load_member
+from rnn_jax.data.text import load_text
 
 # A loader takes the folder of data sets and a function that is told of downloads.
 LOADERS: dict[str, Callable[[Path, Callable[[str], None]], Dataset]] = {
     **{name: functools.partial(load_member, name) for name in FAMILY},
     "digits": lambda data_dir, notify: load_digits(),
+    "text": lambda data_dir, notify: load_text(None),
 }
 NAMES = ("auto", *LOADERS)
 

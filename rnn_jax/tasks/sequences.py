@@ -57,12 +57,7 @@ class SequenceClassification(Classification):
 
     def measure(self, examples: Examples, predictions: np.ndarray) -> Mapping[str, float]:
         """Computes accuracy, balanced accuracy and macro F1 of probabilities [N, C] or [N, T, C]."""
-        true, chosen = self._pairs(examples, predictions)
-        return {
-            "Accuracy": scores.accuracy(true, chosen),
-            "Balanced Accuracy": scores.balanced_accuracy(true, chosen),
-            "Macro F1": scores.macro_f1(true, chosen),
-        }
+        return scores.class_figures(*self._pairs(examples, predictions))
 
     def baselines(self, examples: Examples) -> Mapping[str, np.ndarray]:
         """Predicts the most frequent class of the training data, whatever the inputs are."""

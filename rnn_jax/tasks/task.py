@@ -82,6 +82,12 @@ class Task(Protocol):
         ...
 
 
+def initial_carry(task: Task, batch_size: int) -> Any:
+    """Returns what a task carries from batch to batch, before the first; None for a task without a method `carry`."""
+    carry = getattr(task, "carry", None)
+    return None if carry is None else carry(batch_size)
+
+
 def predict_examples(
     task: Task, params: Params, inputs: Array, lengths: Array | None = None, *, batch_size: int = 1000
 ) -> Array:

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from rnn_jax.base import check_size
 from rnn_jax.sharding import BATCH, make_mesh, shardings
 from rnn_jax.training.host import read_ahead
-from rnn_jax.training.order import ExampleOrder
+from rnn_jax.training.order import ExampleOrder, Order, StreamOrder
 from rnn_jax.training.placement import on_one_device, place
 from rnn_jax.training.step import Batch, Loss, Metrics, TrainState, train_steps
 
@@ -55,25 +55,27 @@ def jit_train_steps(
         groups = "devices" if model_devices == 1 else f"groups of {model_devices} devices"
         raise ValueError(f"a batch of {batch_size} cannot be shared equally by {num_groups} {groups}")
     take_steps = functools.partial(train_steps, loss, optimizer, axis_name=BATCH if num_groups > 1 else None)
-    batches_spec = P(None, BATCH)
+    batches_spec, carry_spec = P(None, BATCH), P(BATCH)
     if state.step.ndim:
         if data_on == "host":
             raise ValueError("data on the host are read for one seed at a time")
         if model_devices > 1:
             raise ValueError("devices share the matrices of one state at a time")
-        take_steps, batches_spec = jax.vmap(take_steps, in_axes=(0, None, 0, None)), P(None, None, BATCH)
+        take_steps = jax.vmap(take_steps, in_axes=(0, None, 0, None))
+        batches_spec, carry_spec = P(None, None, BATCH), P(None, BATCH)
     if len(devices) == 1:
         on_it = SingleDeviceSharding(devices[0])
         return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it, on_it
     state_shardings = shardings(state, mesh)
+    state_spec = jax.tree.map(lambda _: P(), state)._replace(carry=jax.tree.map(lambda _: carry_spec, state.carry))
     data_spec, rows_spec = (P(), batches_spec) if data_on == "device" else (batches_spec, P())
-    # XLA decides what devices along the other axis send each other.
+    # XLA decides what devices along the other axis send each other. Between calls, all devices hold the whole carry.
     take_steps = jax.shard_map(
         take_steps,
         mesh=mesh,
         axis_names={BATCH},
-        in_specs=(P(), data_spec, rows_spec, P()),
-        out_specs=P(),
+        in_specs=(state_spec, data_spec, rows_spec, P()),
+        out_specs=(state_spec, P()),
         check_vma=False,
     )
     take_steps = jax.jit(take_steps, out_shardings=(state_shardings, NamedSharding(mesh, P())))
@@ -110,10 +112,12 @@ def fit(
 
     Args:
       loss: (params, batch, key) -> (loss [], metrics), both means over the batch. The key drives dropout; None turns
-        it off.
+        it off. With a carry, see `train_step`.
       optimizer: computes updates from gradients.
-      state: the state to begin with: of `init_state`, of `init_states` to train many at once, or of an earlier `fit`.
-      examples: the training set, a pytree of arrays [N, ...]. Batches have the same structure.
+      state: the state to begin with, perhaps with a `carry`: of `init_state`, of `init_states` to train many at once,
+        or of an earlier `fit`.
+      examples: the training set, a pytree of arrays [N, ...]. Batches have the same structure. They are shuffled, or
+        taken as the windows of streams in a `StreamOrder` if the state has a carry.
       steps: the number of the last update.
       batch_size: examples in a batch.
       steps_per_call: updates between two hand-outs.
@@ -129,7 +133,8 @@ def fit(
 
     Raises:
       ValueError: for examples that are no arrays of one length, sizes that are not positive, devices that cannot be
-        grouped, a batch that they cannot share equally, or many states with data on the host or with shared matrices.
+        grouped, a batch that they cannot share equally, many states with data on the host or with shared matrices, or
+        windows that are not as many of each stream.
     """
     num_examples = _count(examples)
     check_size("batch_size", batch_size)
@@ -143,7 +148,10 @@ def fit(
     calls = [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])]
     max_steps = min(steps_per_call, steps)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(on_one_device(state).key.reshape(-1))
-    orders = [ExampleOrder(key, num_examples, batch_size) for key in keys]
+    orders: list[Order] = [
+        ExampleOrder(key, num_examples, batch_size) if state.carry is None else StreamOrder(num_examples, batch_size)
+        for key in keys
+    ]
     if data_on == "device":
         data = place(examples, data_sharding)
 

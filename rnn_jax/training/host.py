@@ -1,6 +1,6 @@
 """Batches of data that stay on the host, read ahead of the device by the threads of a Grain pipeline.
 
-For data that do not fit the device, in memory or in memory-mapped files. Batches come in an `ExampleOrder`, so that
+For data that do not fit the device, in memory or in memory-mapped files. Batches come in an `Order`, so that
 training equals training on data that lie on the device, and the step alone says where in the stream one is.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from rnn_jax.training.order import ExampleOrder
+from rnn_jax.training.order import Order
 
 READ_AHEAD = 2  # calls of the training function
 THREADS = 2
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def read_ahead(
     examples: Any,
-    order: ExampleOrder,
+    order: Order,
     calls: Sequence[range],
     *,
     own: slice,

@@ -2,11 +2,24 @@
 
 import functools
 import threading
+from typing import Protocol
 
 import jax
 import numpy as np
 
 from rnn_jax.base import Array
+
+
+class Order(Protocol):
+    """The examples that each step takes."""
+
+    def read(self, steps: range) -> np.ndarray:
+        """Returns the examples of steps numbered from 0: int32 [len(steps), batch_size]."""
+        ...
+
+    def prepare(self, steps: range) -> None:
+        """Draws what `read` needs for these steps."""
+        ...
 
 
 class ExampleOrder:
@@ -53,6 +66,34 @@ class ExampleOrder:
             if epoch not in self._epochs:
                 self._epochs[epoch] = np.asarray(_shuffle(self._key, self._num_examples, epoch))
             return self._epochs[epoch]
+
+
+class StreamOrder:
+    """The order of windows that continue each other: row b of a batch reads stream b, one window after another.
+
+    The examples are the windows of the first stream, then those of the second, and so on. After its last window, each
+    row begins again with its first.
+
+    >>> StreamOrder(num_examples=6, batch_size=2).read(range(4)).tolist()
+    [[0, 3], [1, 4], [2, 5], [0, 3]]
+
+    Raises:
+      ValueError: for examples that are not as many windows of each stream.
+    """
+
+    def __init__(self, num_examples: int, batch_size: int) -> None:
+        """Divides `num_examples` windows among `batch_size` streams."""
+        if num_examples % batch_size:
+            raise ValueError(f"{num_examples} windows are not those of {batch_size} streams of equal length")
+        self._windows, self._batch_size = num_examples // batch_size, batch_size
+
+    def read(self, steps: range) -> np.ndarray:
+        """Returns the examples of steps numbered from 0: int32 [len(steps), batch_size]."""
+        window = np.arange(steps.start, steps.stop, dtype=np.int32)[:, None] % self._windows
+        return window + self._windows * np.arange(self._batch_size, dtype=np.int32)
+
+    def prepare(self, steps: range) -> None:
+        """Does nothing: the order needs no random numbers."""
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -12,7 +12,7 @@ from rnn_jax.base import Array, Params
 
 Batch: TypeAlias = Any  # a pytree of arrays that lead with the examples
 Metrics: TypeAlias = Any  # a pytree of scalars, by convention a NamedTuple with a field `loss`
-Loss: TypeAlias = Callable[[Params, Batch, Array | None], tuple[Array, Metrics]]
+Loss: TypeAlias = Callable[..., tuple[Array, Any]]  # see `train_step`
 
 
 class TrainState(NamedTuple):
@@ -23,21 +23,27 @@ class TrainState(NamedTuple):
       params: the parameters.
       opt_state: the optimizer's state.
       key: the run's key, never consumed: each use derives its own with `fold_in(purpose)` and `fold_in(step)`.
+      carry: arrays [B, ...] that the loss hands from batch to batch, such as the state of a recurrent network at the
+        end of each row's window; None if nothing is carried.
     """
 
     step: Array
     params: Params
     opt_state: Any
     key: Array
+    carry: Any = None
 
 
-def init_state(init: Callable[[Array], Params], optimizer: optax.GradientTransformation, key: Array) -> TrainState:
+def init_state(
+    init: Callable[[Array], Params], optimizer: optax.GradientTransformation, key: Array, carry: Any = None
+) -> TrainState:
     """Makes the state before the first step.
 
     Args:
       init: draws the parameters from a key.
       optimizer: computes updates from gradients.
       key: the source of all randomness in the run; a typed key, as `jax.random.key` makes it.
+      carry: see `TrainState`.
 
     Raises:
       ValueError: for a raw key of `jax.random.PRNGKey`, or no key at all.
@@ -45,11 +51,15 @@ def init_state(init: Callable[[Array], Params], optimizer: optax.GradientTransfo
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise ValueError("key must be a typed key: make it with jax.random.key(seed), not jax.random.PRNGKey(seed)")
     params = init(jax.random.fold_in(key, 0))
-    return TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.fold_in(key, 1))
+    return TrainState(jnp.int32(0), params, optimizer.init(params), jax.random.fold_in(key, 1), carry)
 
 
 def init_states(
-    init: Callable[[Array], Params], optimizer: optax.GradientTransformation, seed: Array, num_seeds: int
+    init: Callable[[Array], Params],
+    optimizer: optax.GradientTransformation,
+    seed: Array,
+    num_seeds: int,
+    carry: Any = None,
 ) -> TrainState:
     """Makes the states of the runs of `seed`, `seed + 1`, ... before their first steps.
 
@@ -58,13 +68,14 @@ def init_states(
       optimizer: computes updates from gradients.
       seed: uint32 [], the first seed.
       num_seeds: the number of runs.
+      carry: of each run, see `TrainState`.
 
     Returns:
       A state whose arrays lead with an axis of `num_seeds`, or have no such axis for a single seed.
     """
 
     def init_seed(seed: Array) -> TrainState:
-        return init_state(init, optimizer, jax.random.key(seed))
+        return init_state(init, optimizer, jax.random.key(seed), carry)
 
     return init_seed(seed) if num_seeds == 1 else jax.vmap(init_seed)(seed + jnp.arange(num_seeds, dtype=jnp.uint32))
 
@@ -76,7 +87,7 @@ def train_step(
 
     Args:
       loss: (params, batch, key) -> (loss [], metrics), both means over the batch. The key drives dropout; None turns
-        it off.
+        it off. For a state with a `carry`: (params, batch, key, carry) -> (loss, (metrics, the next carry)).
       optimizer: computes updates from gradients.
       state: the state before the update.
       batch: a pytree of arrays that lead with the examples.
@@ -88,12 +99,14 @@ def train_step(
     key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
     if axis_name is not None:
         key = jax.random.fold_in(key, lax.axis_index(axis_name))
-    grads, metrics = jax.grad(loss, has_aux=True)(state.params, batch, key)
+    given = () if state.carry is None else (state.carry,)
+    grads, aux = jax.grad(loss, has_aux=True)(state.params, batch, key, *given)
+    metrics, carry = (aux, None) if state.carry is None else aux
     if axis_name is not None:
         grads, metrics = lax.pmean((grads, metrics), axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state, state.key), metrics
+    return TrainState(state.step + 1, params, opt_state, state.key, carry), metrics
 
 
 def train_steps(
@@ -125,11 +138,15 @@ def train_steps(
         index = i if rows is None else rows[i]
         return jax.tree.map(lambda array: array[index], data)
 
-    def body(i: Array, state: TrainState) -> TrainState:
-        return train_step(loss, optimizer, state, batch(i), axis_name)[0]
+    def body(i: Array, states: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
+        state, _ = states
+        return train_step(loss, optimizer, state, batch(i), axis_name)[0], state.carry
 
-    state = lax.fori_loop(0, num_steps, body, state)
-    _, metrics = loss(state.params, batch(num_steps - 1), None)
+    state, carry = lax.fori_loop(0, num_steps, body, (state, state.carry))
+    if carry is None:
+        _, metrics = loss(state.params, batch(num_steps - 1), None)
+    else:
+        _, (metrics, _) = loss(state.params, batch(num_steps - 1), None, carry)
     return state, metrics if axis_name is None else lax.pmean(metrics, axis_name)
 
 
@@ -137,7 +154,7 @@ def evaluate(loss: Loss, params: Params, examples: Batch, *, batch_size: int = 1
     """Computes the mean metrics of a whole data set.
 
     Args:
-      loss: see `train_step`; it is given examples without a batch axis, under `vmap`.
+      loss: see `train_step`; it is given examples without a batch axis, under `vmap`, and no carry.
       params: the parameters.
       examples: a pytree of arrays [N, ...].
       batch_size: examples computed at once. It bounds the memory and changes no result.

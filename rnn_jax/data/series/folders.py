@@ -31,7 +31,8 @@ def read_folder(folder: Path, *, task: str | None = None, like: Form | None = No
         raise cannot_read(folder, error) from error
     if not files:
         raise DataError(
-            f"{folder} has no subfolders with files: put each sequence into the folder of its class, or name a file"
+            f"{folder} has no subfolders with files: put each sequence into the folder of its "
+            "class, texts into .txt files, or name a file"
         )
     parts: list[Sequences] = []
     form = like and Form("forecast", like.channels, "", time=like.time)
