@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 WORKING = 256  # Longest side, in pixels, of the picture in which ink is looked for.
-FAINT = 0.06  # Ink differs by at least this from its paper, in fractions of white.
+LOW = 64  # A picture with no longer side is too coarse for noise and ruled lines.
+FAINT = 0.03  # Ink differs by at least this from its paper, in fractions of white.
 MARGIN = 0.25  # Paper left around the ink for the second look, in parts of the ink's longest side.
 
 
@@ -87,9 +88,8 @@ def prepare(picture: np.ndarray, style: Style = MNIST, *, dark: bool | None = No
         part = picture[top:bottom, left:right]
         grey = _grey(_reduce(part))
         scale = part.shape[0] / grey.shape[0], part.shape[1] / grey.shape[1]
-        if dark is None:
-            dark = _is_dark(grey)
-        ink = _ink(grey if dark else 1 - grey)
+        dark, window = _survey(grey, dark)
+        ink = _ink(grey if dark else 1 - grey, window)
         if ink is None:
             return None
         box = _box(ink > 0.15)
@@ -145,42 +145,63 @@ def _window(shape: tuple[int, ...], part: float) -> int:
     return max(3, int(part * max(shape)) | 1)
 
 
-def _hidden_in(grey: np.ndarray, window: int) -> np.ndarray:
-    """Returns how much darker each pixel is than paper: than a picture without dark structures narrower than `window`."""
+def _depth(grey: np.ndarray, window: int) -> np.ndarray:
+    """Returns how much darker each pixel is than a picture without dark structures narrower than `window`."""
     from scipy import ndimage
 
     # Outside of the picture there is nothing: each filter sees the pixels inside alone.
     brightest = ndimage.maximum_filter(grey, window, mode="constant", cval=-np.inf)
-    return ndimage.minimum_filter(brightest, window, mode="constant", cval=np.inf) - grey
+    depth = ndimage.minimum_filter(brightest, window, mode="constant", cval=np.inf) - grey
+    return depth - np.median(depth)
 
 
-def _is_dark(grey: np.ndarray) -> bool:
-    """Returns True if the ink is darker than its paper.
+def _light(grey: np.ndarray) -> np.ndarray:
+    """Fits a quadratic surface to most pixels: the light that falls on the paper."""
+    y, x = (np.linspace(-1, 1, side) for side in grey.shape)
+    y, x = np.broadcast_arrays(y[:, None], x)
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
+    kept = np.ones(grey.shape, bool)
+    for _ in range(4):
+        light = terms @ np.linalg.lstsq(terms[kept], grey[kept], rcond=None)[0]
+        off = np.abs(grey - light)
+        kept = off <= 2 * np.median(off)
+    return light
+
+
+def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
+    """Finds out on which side of its paper the ink is, and how wide its strokes may be.
 
     Paper surrounds the ink; where light and dark both reach the border, ink is the thinner of the two; where even that
     is open, as in a picture cut at the ink's edges, paper is in most corners.
+
+    Returns:
+      (True if the ink is darker, a width that no stroke has in parts of the picture's longest side).
     """
     from scipy import ndimage
 
-    large = max(grey.shape) > 64
+    large = max(grey.shape) > LOW
     smooth = ndimage.gaussian_filter(grey, 1) if large else grey
     light = smooth > _threshold(smooth)
     for paper in (light, ~light):
-        if _border(paper).mean() > 0.97 and _is_thin(~paper):
-            return paper is light
+        if dark in (None, paper is light) and _border(paper).mean() > 0.97 and _is_thin(~paper):
+            return paper is light, 1 / 2
     if large:
-        scales = [_depths(smooth, _window(grey.shape, part)) for part in (1 / 64, 1 / 32, 1 / 16, 1 / 8)]
+        parts = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
+        signs = (1, -1) if dark is None else (1,) if dark else (-1,)
+        scales = [[_depth(sign * smooth, _window(grey.shape, part)) for sign in signs] for part in parts]
         threshold = max(np.percentile(depth, 99.9) for depth in scales[-1]) / 2
-        for depths in scales:
+        for part, depths in zip(parts, scales, strict=True):
             masks = [depth > threshold for depth in depths]
             inner = [_inner_count(mask) for mask in masks]
-            if max(inner) > max(32, 2 * min(inner), 0.5 * sum(map(np.count_nonzero, masks))):
-                return inner[0] > inner[1]
-    corners = np.mean(light[:: len(light) - 1 or 1, :: len(light[0]) - 1 or 1])
-    if corners != 0.5:
-        return bool(corners > 0.5)
-    # Ink that reaches opposite corners divides the paper.
-    return ndimage.label(light)[1] > ndimage.label(~light)[1]
+            most = int(np.argmax(inner))
+            others = sum(inner) - inner[most]
+            if inner[most] > max(32, 2 * others, 0.5 * sum(map(np.count_nonzero, masks))):
+                return signs[most] > 0, min(4 * part, 1 / 2)
+    if dark is None:
+        corners = np.mean(light[:: len(light) - 1 or 1, :: len(light[0]) - 1 or 1])
+        # Ink that reaches opposite corners divides the paper.
+        dark = bool(corners > 0.5 or corners == 0.5 and ndimage.label(light)[1] > ndimage.label(~light)[1])
+    return dark, 1 / 2
 
 
 def _is_thin(mask: np.ndarray) -> bool:
@@ -195,12 +216,6 @@ def _is_thin(mask: np.ndarray) -> bool:
 
 def _border(image: np.ndarray) -> np.ndarray:
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-
-
-def _depths(grey: np.ndarray, window: int) -> list[np.ndarray]:
-    """Returns how much darker, and how much lighter, each pixel is than paper, without the noise of most pixels."""
-    depths = (_hidden_in(signed, window) for signed in (grey, -grey))
-    return [depth - np.median(depth) for depth in depths]
 
 
 def _inner_count(mask: np.ndarray) -> int:
@@ -224,13 +239,16 @@ def _threshold(values: np.ndarray) -> float:
     return float(edges[1:-1][best].mean())
 
 
-def _ink(grey: np.ndarray) -> np.ndarray | None:
-    """Returns the ink [H, W] of one dark character, or None if there is none."""
+def _ink(grey: np.ndarray, window: float) -> np.ndarray | None:
+    """Returns the ink [H, W] of one dark character with strokes narrower than `window`, or None if there is none."""
     from scipy import ndimage
 
-    large = max(grey.shape) > 64
-    depth = _hidden_in(ndimage.gaussian_filter(grey, 0.7) if large else grey, _window(grey.shape, 1 / 2))
-    if large:
+    if max(grey.shape) > LOW:
+        grey = ndimage.gaussian_filter(grey, 0.7)
+        if window < 1 / 2:
+            grey = grey - _light(grey)
+    depth = _depth(grey, _window(grey.shape, window))
+    if max(grey.shape) > LOW:
         depth = _without_lines(_without_lines(depth).T).T
     threshold = _threshold(depth)
     paper = depth[depth <= threshold]
@@ -260,7 +278,7 @@ def _character(depth: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     edges = np.array([[s.start for s in part] + [s.stop for s in part] for part in parts])
     longest = (edges[:, 2:] - edges[:, :2]).max(1)
     touches = (edges[:, :2] == 0).any(1) | (edges[:, 2:] == depth.shape).any(1)
-    inner = ~touches & (longest > 0.12 * max(depth.shape)) & (weights > 0.02 * weights.max())
+    inner = ~touches & (longest > 0.12 * max(depth.shape)) & (weights > 0.003 * weights.max())
     main = int(np.argmax(np.where(inner, weights, 0) if inner.any() else weights))
     gaps = np.maximum(edges[:, :2] - edges[main, 2:], edges[main, :2] - edges[:, 2:]).max(1)
     near = (gaps < 0.3 * longest[main]) & (weights > 0.02 * weights[main]) & (touches <= touches[main])
