@@ -107,7 +107,7 @@ def make_ours(net: Any, params: Any) -> Generate:
 
     def generate(num_chars: int, temperature: float) -> list[int]:
         prompt = np.zeros(1, np.int32)
-        chunks = generate_tokens(net, params, NUM_TOKENS, prompt, num_chars, temperature=temperature)
+        chunks = generate_tokens(net, params, prompt, num_chars, temperature=temperature)
         return np.concatenate(list(chunks))[:, 0].tolist()
 
     return generate
