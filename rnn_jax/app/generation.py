@@ -53,8 +53,8 @@ def generate_text(
 
     def pieces() -> Iterator[tuple[str, ...]]:
         for chunk in chunks:
-            yield tuple(decode(column, False) for decode, column in zip(decoders, chunk.T, strict=True))
-        yield tuple(decode(chunk[:0], True) for decode in decoders)
+            yield tuple(to_text(column, False) for to_text, column in zip(decoders, chunk.T, strict=True))
+        yield tuple(to_text(np.zeros(0), True) for to_text in decoders)
 
     return (piece for piece in pieces() if any(piece))
 
