@@ -26,7 +26,6 @@ from rnn_jax.app.streams import STDOUT, tell
 from rnn_jax.app.text import predict_text_file
 from rnn_jax.data import DataInfo, load_dataset
 from rnn_jax.data.examples import pieces
-from rnn_jax.data.series import SeriesInfo
 from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.images import read_images
 from rnn_jax.tasks.task import predict_examples
@@ -138,7 +137,7 @@ def _read_stdin() -> str:
 
 def export(model: Model, arguments: argparse.Namespace) -> None:
     """Writes the model as a file for other programs."""
-    stem = "step" if arguments.step else "model" if isinstance(model.data, SeriesInfo) else "classifier"
+    stem = "step" if arguments.step else "classifier" if isinstance(model.data, DataInfo) else "model"
     file = arguments.output or arguments.run / f"{stem}.{arguments.format}"
     write_export(model, file, arguments.format, step=arguments.step)
     print(describe_export(model, file, arguments.format, step=arguments.step))

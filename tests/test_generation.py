@@ -3,17 +3,25 @@
 import dataclasses
 import io
 import itertools
+import subprocess
+import sys
 import types
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from helpers import assert_close
 
 import rnn_jax as rnn
 import rnn_jax.__main__ as command
 from rnn_jax.app import generation
 from rnn_jax.app.config import Config
-from rnn_jax.data.text import TextInfo
+from rnn_jax.app.export import describe_export, export_model, write_export
+from rnn_jax.data.text import TextInfo, encode
+from rnn_jax.tasks.language import LanguageModel
+from rnn_jax.tasks.texts import TextClassification
 
 WORDS = "\n dehlorw"
 CHARACTERS = TextInfo("tale", "tale.txt", "", "language", "characters", WORDS, 8, (1,) * 10)
@@ -24,8 +32,7 @@ def make_model(info):
     """A model that has not been trained, but for one that tells characters apart."""
     net = rnn.Classifier(rnn.embed(rnn.GRU(8), info.num_tokens), info.num_tokens, readout="every_step")
     params = net.init(jax.random.key(0), info.num_tokens)
-    task = types.SimpleNamespace(network=net)
-    return rnn.Model(Config(), info, 0, 0, task, params._replace(w=9 * params.w))  # type: ignore
+    return rnn.Model(Config(), info, 0, 0, LanguageModel(net, info), params._replace(w=9 * params.w))
 
 
 MODEL, BYTE_MODEL = make_model(CHARACTERS), make_model(BYTES)
@@ -107,6 +114,67 @@ def test_bytes_become_characters_once_they_are_complete():
 def test_options_out_of_range_are_refused_before_anything_is_generated(options, message):
     with pytest.raises(ValueError, match=message):
         MODEL.generate(**options)
+
+
+# --- where there is nothing but JAX ---
+
+STREAM = """
+import sys
+import jax
+
+state_shapes, vocabulary, prompt, length = eval(sys.stdin.readline())
+step = jax.jit(jax.export.deserialize(open(sys.argv[1], "rb").read()).call)
+state = {name: jax.numpy.zeros(shape) for name, shape in state_shapes.items()}
+text = prompt
+for i in range(len(prompt) + length - 1):
+    state, probabilities = step(state, jax.numpy.array([vocabulary.index(text[i])]))
+    if i + 1 == len(text):
+        text += vocabulary[int(probabilities[0].argmax())]
+print(text)
+assert "rnn_jax" not in sys.modules
+"""
+
+
+def test_a_program_that_has_only_jax_streams_the_same_text(tmp_path):
+    write_export(MODEL, tmp_path / "step.stablehlo", step=True)
+    shapes = {"network.encoder.h": (1, 8)}
+    process = subprocess.run(
+        [sys.executable, "-c", STREAM, "step.stablehlo"],
+        cwd=tmp_path,
+        input=repr((shapes, WORDS, "hello", 20)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (process.stdout, process.stderr) == (f"hello{text_of(temperature=0)}\n", "")
+    description = describe_export(MODEL, tmp_path / "step.stablehlo", step=True)
+    assert "state, int32 [N] -> state, probabilities [N, 10] of the next of the characters, for" in description
+    assert "\nState, zeros at first: network.encoder.h [N, 8]\n" in description
+    assert "\nCharacters, by number: \\n dehlorw, and one for all others\n" in description
+
+
+def test_a_language_model_is_a_step_or_a_network(tmp_path):
+    for format in ("stablehlo", "onnx"):
+        with pytest.raises(ValueError, match="a language model is exported by --step, or as --format safetensors"):
+            write_export(MODEL, tmp_path / "file", format)
+    write_export(MODEL, tmp_path / "net.safetensors", "safetensors")
+    net, params = rnn.load(tmp_path / "net.safetensors")
+    assert net == MODEL.task.network  # type: ignore
+    jax.tree.map(np.testing.assert_array_equal, params, MODEL.params)
+    assert "xs characters as numbers, [T, N]" in describe_export(MODEL, tmp_path / "net.safetensors", "safetensors")
+
+
+def test_a_classifier_of_texts_is_exported_with_lengths():
+    info = CHARACTERS._replace(task="classify", window=6, classes=("no", "yes"))
+    net = rnn.Classifier(rnn.embed(rnn.GRU(4), info.num_tokens), 2)
+    task: Any = TextClassification(net, info.num_tokens, info=info)
+    model = rnn.Model(Config(), info, 0, 0, task, task.init(jax.random.key(0)))
+    expected = model.predict(["hello", "old"])
+    exported = jax.export.deserialize(export_model(model))
+    tokens = np.stack([np.pad(encode(info, text), (0, 6 - len(text))) for text in (b"hello", b"old")]).astype(np.int32)
+    assert_close(exported.call(tokens, np.array([5, 3], np.int32)), np.stack(expected))
+    description = describe_export(model, Path("model.stablehlo"))
+    assert "int32 [N, 6], int32 lengths [N] -> probabilities [N, 2] of no, yes, for" in description
 
 
 # --- the command ---
