@@ -173,6 +173,8 @@ def test_a_classifier_of_texts_is_exported_with_lengths():
     exported = jax.export.deserialize(export_model(model))
     tokens = np.stack([np.pad(encode(info, text), (0, 6 - len(text))) for text in (b"hello", b"old")]).astype(np.int32)
     assert_close(exported.call(tokens, np.array([5, 3], np.int32)), np.stack(expected))
+    with pytest.raises(ValueError, match="--format onnx needs a model of images or sequences, not of text"):
+        write_export(model, Path("model.onnx"), "onnx")
     description = describe_export(model, Path("model.stablehlo"))
     assert "int32 [N, 6], int32 lengths [N] -> probabilities [N, 2] of no, yes, for" in description
 

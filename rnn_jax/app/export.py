@@ -48,6 +48,8 @@ def write_export(model: Model, file: Path, format: str = "stablehlo", *, step: b
     if format == "safetensors":
         save(file, _task(model).network, model.params)
     elif format == "onnx":
+        if isinstance(model.data, TextInfo):
+            raise ValueError("--format onnx needs a model of images or sequences, not of text")
         write_bytes(file, export_onnx(model))
     else:
         write_bytes(file, export_step(model) if step else export_model(model))
