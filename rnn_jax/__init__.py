@@ -40,6 +40,7 @@ from rnn_jax.cells import (
 )
 from rnn_jax.cells.equations import Dense, EquationsCell
 from rnn_jax.embedding import Embed, EmbedParams, embed
+from rnn_jax.generate import generate, sample
 from rnn_jax.implementations.table import explain
 from rnn_jax.layers import Bidirectional, BothWays, Recurrent, Residual, Stack, bidirectional, residual, stack
 from rnn_jax.lengths import last_output
@@ -120,6 +121,7 @@ __all__ = [
     "dropout",
     "embed",
     "explain",
+    "generate",
     "hopfield",
     "last_output",
     "learn_initial_state",
@@ -130,6 +132,7 @@ __all__ = [
     "newton_report",
     "nnx",
     "residual",
+    "sample",
     "save",
     "shardings",
     "stack",

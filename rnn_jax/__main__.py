@@ -1,4 +1,4 @@
-"""Evaluates, predicts with or exports a trained run: `python -m rnn_jax {evaluate,predict,export} RUN`."""
+"""Uses a trained run: `python -m rnn_jax {evaluate,predict,generate,export} RUN`."""
 
 import argparse
 import csv
@@ -14,7 +14,7 @@ from rnn_jax.app.devices import check_devices, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
 from rnn_jax.app.export import FORMATS, describe_export, write_export
-from rnn_jax.app.flags import Parser, path
+from rnn_jax.app.flags import Parser, flag, path
 from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
@@ -26,7 +26,6 @@ from rnn_jax.app.streams import STDOUT, tell
 from rnn_jax.app.text import predict_text_file
 from rnn_jax.data import DataInfo, load_dataset
 from rnn_jax.data.examples import pieces
-from rnn_jax.data.series import SeriesInfo
 from rnn_jax.data.text import TextInfo
 from rnn_jax.tasks.images import read_images
 from rnn_jax.tasks.task import predict_examples
@@ -43,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with mistakes():
             try:
                 check_devices()
-                model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.seed)
+                model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.run_seed)
                 arguments.command(model, arguments)
             except BrokenPipeError:
                 raise
@@ -114,19 +113,45 @@ def predict(model: Model, arguments: argparse.Namespace) -> None:
             writer.writerow([name, probabilities.argmax(), *(f"{p:.6f}" for p in probabilities)])
 
 
+def generate(model: Model, arguments: argparse.Namespace) -> None:
+    """Prints the prompt and its continuation, as it is made; further samples follow, each below a line of dashes."""
+    prompt = _read_stdin() if arguments.prompt == "-" else arguments.prompt
+    names = ("length", "temperature", "top_k", "top_p", "samples", "seed")
+    later = [prompt] * (arguments.samples - 1)
+    try:
+        pieces = model.generate(prompt, **{name: getattr(arguments, name) for name in names})
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise Mistake(f"{flag(name)} {rest}" if name in names else str(error)) from error
+    print(prompt, end="", flush=True)
+    for first, *others in pieces:
+        print(first, end="", flush=True)
+        later = [text + piece for text, piece in zip(later, others, strict=True)]
+    print()
+    for text in later:
+        print(f"{'-' * 20}\n{text}")
+
+
+def _read_stdin() -> str:
+    """Reads UTF-8; other bytes become surrogates, as in arguments of the command line."""
+    return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+
+
 def export(model: Model, arguments: argparse.Namespace) -> None:
     """Writes the model as a file for other programs."""
-    stem = "step" if arguments.step else "model" if isinstance(model.data, SeriesInfo) else "classifier"
+    stem = "step" if arguments.step else "classifier" if isinstance(model.data, DataInfo) else "model"
     file = arguments.output or arguments.run / f"{stem}.{arguments.format}"
     write_export(model, file, arguments.format, step=arguments.step)
     print(describe_export(model, file, arguments.format, step=arguments.step))
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m rnn_jax", description="Evaluate, predict with or export a run of train.py.")
-    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,export}", required=True)
+    parser = Parser(prog="python -m rnn_jax", description="Use a run of train.py.")
+    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,generate,export}", required=True)
 
-    def add_command(function: Callable[[Model, argparse.Namespace], None], help: str) -> Parser:
+    def add_command(
+        function: Callable[[Model, argparse.Namespace], None], help: str, seed_flag: str = "--seed"
+    ) -> Parser:
         command = commands.add_parser(function.__name__, help=help, description=help[0].upper() + help[1:] + ".")
         command.set_defaults(command=function)
         command.add_argument("run", type=path, metavar="RUN", help="the run's folder")
@@ -135,7 +160,9 @@ def _parser() -> Parser:
             choices=("newest", "best"),
             help="the newest, or the one with the best validation score; default: the one that the run has tested",
         )
-        command.add_argument("--seed", type=int, metavar="N", help="one of the run's seeds; default: its first")
+        command.add_argument(
+            seed_flag, type=int, metavar="N", dest="run_seed", help="one of the run's seeds; default: its first"
+        )
         return command
 
     command = add_command(evaluate, "accuracy and loss on a split of the run's data")
@@ -151,6 +178,21 @@ def _parser() -> Parser:
         help="a picture, or a .npy array of many; own data: a file of sequences or a text",
     )
     command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
+    command = add_command(generate, "text that continues a prompt, as a language model learned it", "--run-seed")
+    command.add_argument(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="the beginning of the text; - to read it from stdin (default: none)",
+    )
+    command.add_argument("--length", type=int, default=1000, metavar="N", help="characters or bytes (default: 1000)")
+    command.add_argument(
+        "--temperature", type=float, default=1.0, metavar="X", help="below 1: likelier; 0: the likeliest (default: 1.0)"
+    )
+    command.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest only; default: from all")
+    command.add_argument("--top-p", type=float, metavar="X", help="draw from the likeliest that add up to X only")
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="texts made at once (default: 1)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of all chance (default: 0)")
     command = add_command(export, "the model as a file for other programs")
     command.add_argument(
         "--format",

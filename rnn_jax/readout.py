@@ -142,10 +142,13 @@ class Classifier:
                 y = self.encoder.final_output(ys, lengths)
         return after, self._logits(params, y)
 
+    def head_matrix(self, params: ClassifierParams) -> Array:
+        """Returns w [H, C], the embedding's if it is tied."""
+        return params.encoder.embedding.T / math.sqrt(self.encoder.output_size) if self.tied else params.w
+
     def _logits(self, params: ClassifierParams, y: Array) -> Array:
         """Computes y w + b."""
-        w = params.encoder.embedding.T / math.sqrt(y.shape[-1]) if self.tied else params.w
-        return y @ w + params.b
+        return y @ self.head_matrix(params) + params.b
 
     def initial_state(self, batch_shape: tuple[int, ...] = (), dtype: Any = float) -> ClassifierState:
         """Returns the state before the first `read` or `step`."""

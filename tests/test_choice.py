@@ -48,6 +48,12 @@ def test_the_table_is_followed_and_explained(cell, batch_size, chosen):
     assert "  cudnn: needs CUDA" in text
 
 
+def test_a_single_step_is_not_worth_joining_matrices():
+    step, two = rnn.explain(rnn.LSTM(1), (1, 4, 4)), rnn.explain(rnn.LSTM(1), (2, 4, 4))
+    assert "\n  scan: chosen: a single step" in step
+    assert "\n  fused: chosen: " in two
+
+
 def test_a_cell_without_equations_is_scanned():
     class Counter:
         """Cannot even be traced."""

@@ -16,7 +16,9 @@ from rnn_jax.app.files import write_bytes
 from rnn_jax.app.model import Model
 from rnn_jax.base import Array, Params
 from rnn_jax.convert.onnx import WithParams, function_to_onnx
+from rnn_jax.data import DataInfo
 from rnn_jax.data.series import SeriesInfo
+from rnn_jax.data.text import TextInfo
 from rnn_jax.saving import name_arrays, save
 from rnn_jax.tasks.features import features, steps_at_once
 from rnn_jax.tasks.table import TASKS
@@ -36,13 +38,18 @@ def write_export(model: Model, file: Path, format: str = "stablehlo", *, step: b
 
     Raises:
       Mistake: for a format that needs a missing package.
-      ValueError: for a step in another format than StableHLO, or of a model that needs the whole sequence.
+      ValueError: for a step in another format than StableHLO, or of a model that needs the whole sequence; for all of a
+        language model but its step and its network.
     """
     if step and format != "stablehlo":
         raise ValueError(f"--step is written as StableHLO only, not as {format}")
+    if getattr(model.data, "task", "") == "language" and not step and format != "safetensors":
+        raise ValueError("a language model is exported by --step, or as --format safetensors")
     if format == "safetensors":
         save(file, _task(model).network, model.params)
     elif format == "onnx":
+        if isinstance(model.data, TextInfo):
+            raise ValueError("--format onnx needs a model of images or sequences, not of text")
         write_bytes(file, export_onnx(model))
     else:
         write_bytes(file, export_step(model) if step else export_model(model))
@@ -88,8 +95,9 @@ def export_step(model: Model) -> bytearray:
     """Exports one step of a model as StableHLO, for streams: `call(state, x) -> (state, outputs)`.
 
     The state is a dict of arrays [N, ...] by name, zeros before the first step. x is a row of pixels uint8
-    [N, columns], or a step of a sequence float32 [N, D] in the units of the data. The outputs are those of the
-    sequence so far, or of this step if the model has an output for each.
+    [N, columns], a step of a sequence float32 [N, D] in the units of the data, or the tokens of texts int32 [N]. The
+    outputs are those of the sequence so far, or of this step if the model has an output for each: of a language model,
+    the probabilities of the next token.
 
     Raises:
       ValueError: for a model that needs the whole sequence.
@@ -104,7 +112,9 @@ def export_step(model: Model) -> bytearray:
 
     def step(state: StepState, x: Array) -> tuple[StepState, Array]:
         if not isinstance(info, SeriesInfo):
-            network, logits = task.network.step(model.params, state.network, x.astype(float) / task.scale)
+            network, logits = task.network.step(
+                model.params, state.network, x if isinstance(info, TextInfo) else x.astype(float) / task.scale
+            )
             return StepState(network), jax.nn.softmax(logits)
         x = _scale(info, x)
         before = jnp.where(state.started[:, None] > 0, state.before, x)
@@ -125,15 +135,17 @@ def export_step(model: Model) -> bytearray:
 
 def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step: bool = False) -> str:
     """Describes the inputs and outputs of an exported model, and the call that runs it."""
-    info, image = model.data, not isinstance(model.data, SeriesInfo)
-    _, inputs = _whole(model, model.task, model.params)
-    names = ", ".join(inputs)
+    info = model.data
     if format == "safetensors":
-        series = f"features [T, N, {_task(model).input_size}], as the run's task computes them from scaled inputs"
-        scaled = f"images / {info.max_pixel}, [rows, N, columns]" if image else series
+        if isinstance(info, DataInfo):
+            xs = f"images / {info.max_pixel}, [rows, N, columns]"
+        elif isinstance(info, TextInfo):
+            xs = f"{info.noun} as numbers, [T, N]"
+        else:
+            xs = f"features [T, N, {_task(model).input_size}], as the run's task computes them from scaled inputs"
         return (
             f"{file}: the network and its parameters, without scaling\n"
-            f"To run it: net, params = rnn_jax.load('{file}'); net.apply(params, xs), xs {scaled}"
+            f"To run it: net, params = rnn_jax.load('{file}'); net.apply(params, xs), xs {xs}"
         )
     load = f"jax.export.deserialize(open('{file}', 'rb').read())"
     if step:
@@ -143,6 +155,8 @@ def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step
         takes, run = f"state, {x.dtype} {_describe_shape(x.shape)}", f"{load}.call(state, x)"
         lines = [f"State, zeros at first: {parts}"]
     else:
+        _, inputs = _whole(model, model.task, model.params)
+        names = ", ".join(inputs)
         takes = ", ".join(
             f"{a.dtype} {'lengths ' if name == 'lengths' else ''}{_describe_shape(a.shape)}"
             for name, a in inputs.items()
@@ -150,9 +164,11 @@ def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step
         feeds = ", ".join(f"'{name}': {name}" for name in inputs)
         onnx = f"onnxruntime.InferenceSession('{file}').run(None, {{{feeds}}})"
         run, lines = (onnx if format == "onnx" else f"{load}.call({names})"), []
-    if not image:
+    if isinstance(info, SeriesInfo):
         channels = info.form.channels if info.missing == "error" else (*info.form.channels, "missing")
         lines.append(f"Channels: {', '.join(channels)}")
+    elif isinstance(info, TextInfo) and info.tokens == "characters":
+        lines.append(f"Characters, by number: {ascii(info.vocabulary)[1:-1]}, and one for all others")
     where = "onnxruntime and others" if format == "onnx" else ", ".join(PLATFORMS)
     gives = ("state, " if step else "") + _describe_output(model, step)
     return "\n".join([f"{file}: {takes} -> {gives}, for {where}", *lines, f"To run it: {run}"])
@@ -166,6 +182,10 @@ def _task(model: Model) -> Any:
 def _whole(model: Model, task: Any, params: Params) -> tuple[Callable[..., Array], Mapping[str, Any]]:
     """Returns the function from raw inputs to outputs in units, and the shapes of its arguments by name."""
     info, (batch,) = model.data, export.symbolic_shape("N")
+    if isinstance(info, TextInfo):
+        texts = jax.ShapeDtypeStruct((batch, info.window), "int32")
+        lengths = jax.ShapeDtypeStruct((batch,), "int32")
+        return functools.partial(task.predict, params), {"inputs": texts, "lengths": lengths}
     if not isinstance(info, SeriesInfo):
         images = jax.ShapeDtypeStruct((batch, *info.image_shape), "uint8")
         return functools.partial(task.predict, params), {"images": images}
@@ -194,6 +214,8 @@ def _step_inputs(model: Model, N: Any) -> tuple[StepState, Any]:
     info = model.data
     like = jax.eval_shape(lambda: _task(model).network.initial_state((1,)))
     network = jax.tree.map(lambda a: jax.ShapeDtypeStruct((N, *a.shape[1:]), a.dtype), like)
+    if isinstance(info, TextInfo):
+        return StepState(network), jax.ShapeDtypeStruct((N,), "int32")
     if not isinstance(info, SeriesInfo):
         return StepState(network), jax.ShapeDtypeStruct((N, info.image_shape[1]), "uint8")
     x = jax.ShapeDtypeStruct((N, len(info.scaling.mean)), "float32")
@@ -219,6 +241,10 @@ def _output(model: Model) -> str:
 def _describe_output(model: Model, step: bool) -> str:
     """Describes the output of a model, with its shape."""
     info = model.data
+    if isinstance(info, TextInfo):
+        language = info.task == "language"
+        num, what = (info.num_tokens, info.noun) if language else (len(info.classes), ", ".join(info.classes))
+        return f"probabilities [N, {num}] of {'the next of the ' if language else ''}{what}"
     if not isinstance(info, SeriesInfo):
         return f"probabilities [N, {info.num_classes}]"
     form = info.form

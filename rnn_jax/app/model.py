@@ -7,7 +7,7 @@ probabilities = model.predict(images)
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from rnn_jax.app.checkpoint import DamagedError, best_first, restore, steps_in
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
 from rnn_jax.app.folder import CHECKPOINTS, CONFIG, read_data_info
+from rnn_jax.app.generation import generate_text
 from rnn_jax.app.series import predict_arrays
 from rnn_jax.app.text import predict_texts
 from rnn_jax.base import Array, Params, check_choice
@@ -82,6 +83,47 @@ class Model:
     def evaluate(self, examples: Examples) -> Metrics:
         """Computes the mean metrics of examples with targets."""
         return self._evaluate(self.params, examples)
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        length: int = 1000,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        samples: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Any]:
+        """Continues a text, piece by piece, as a language model learned it.
+
+        for piece in model.generate("ROMEO:", length=500, temperature=0.8):
+            print(piece, end="", flush=True)
+
+        Args:
+          prompt: the beginning of the text, which is not repeated; of none, the text begins on a new line.
+          length: the number of tokens, characters or bytes.
+          temperature: below 1 for likelier tokens; 0 for the likeliest one, without chance.
+          top_k: draws from the k likeliest tokens only; None for all.
+          top_p: draws from the fewest likeliest tokens whose probabilities add up to top_p only; None for all.
+          samples: the number of texts to generate at once; None for one.
+          seed: of all chance: it and the number of a sample determine a text, up to rounding.
+
+        Returns:
+          The pieces as they are made, strings; with `samples`, tuples of a string for each text. Bytes that are no
+          UTF-8 are replacement characters.
+
+        Raises:
+          ValueError: for a run of another task, a prompt with characters that training has not seen, or an option out
+            of range.
+        """
+        if not isinstance(self.data, TextInfo) or self.data.task != "language":
+            raise ValueError(f"a run on {self.data.name} cannot generate text: train one with --task language")
+        task: Any = self.task
+        options = dict(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        count = 1 if samples is None else samples
+        pieces = generate_text(task.network, self.params, self.data, prompt, length, samples=count, **options)
+        return pieces if samples is not None else (piece for (piece,) in pieces)
 
     # Compiled once, not at every call.
     @functools.cached_property

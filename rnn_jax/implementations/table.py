@@ -56,6 +56,11 @@ def _is_gru_with_wide_inputs(problem: Problem) -> bool:
     return many and isinstance(cell, GRU) and cell.reset_after and input_size >= 4 * cell.output_size
 
 
+def _is_one_step(problem: Problem) -> bool:
+    num_steps = problem.xs.shape[0]
+    return isinstance(num_steps, int) and num_steps == 1  # a symbolic number of steps counts as many
+
+
 def _is_long_and_linear(problem: Problem) -> bool:
     num_steps, sizes = problem.xs.shape[0], [leaf.size for leaf in jax.tree.leaves(problem.state)]
     long = isinstance(num_steps, int) and num_steps >= 300  # a symbolic number of steps counts as few
@@ -69,6 +74,13 @@ def _always(problem: Problem) -> bool:
 
 # The first rule that matches, and whose implementation supports the problem, wins.
 TABLE = (
+    Rule(
+        "cpu",
+        _is_one_step,
+        SCAN,
+        "a single step, as of a stream, takes 0.4 to 1.0 times as long as by fused, which joins matrices at each call "
+        "(benchmarks/RESULTS.md, latency)",
+    ),
     Rule(
         "cpu",
         _is_long_and_linear,
