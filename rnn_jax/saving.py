@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.base import Cell, Layer, Params, check_like, check_size
+from rnn_jax.base import Cell, Layer, Params, check_instance, check_like, check_size
 
 _KEY = "rnn_jax"  # of the metadata
 
@@ -49,6 +49,7 @@ def save(path: str | os.PathLike[str], net: Cell | Layer, params: Params) -> Non
     from safetensors import SafetensorError
     from safetensors.numpy import save as to_bytes
 
+    check_instance("save", net)
     config = {"network": _describe(net), "input_size": find_input_size(net, params)}
     arrays = {name: np.asarray(array) for name, array in name_arrays(params).items()}
     try:

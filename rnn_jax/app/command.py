@@ -26,6 +26,7 @@ from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import Dataset, load_dataset
 from rnn_jax.data.examples import num_bytes
+from rnn_jax.data.named import full_name
 
 PROGRAM = "train.py"
 
@@ -117,6 +118,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         file = given.pop("config")
         if file is not None:
             given = {**read_config(file), **given}
+        if "dataset" in given:
+            given["dataset"] = full_name(given["dataset"])
         if given.get("resume"):
             given = _resumed(given)
         return Config(**(SERIES_FLAGS if given.get("data") else {}) | given)
