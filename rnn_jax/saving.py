@@ -128,14 +128,21 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file beside its place, and moves it there once it is safely on disk."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    """Writes a file beside its place, and moves it there once it is safely on disk; a device is written to directly."""
+    target = Path(os.path.realpath(path))  # Replace the link's target, not the link.
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
         with open(beside, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(beside, target)
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
