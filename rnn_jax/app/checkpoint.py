@@ -165,7 +165,7 @@ def check_encodable(folder: Path) -> None:
     except UnicodeEncodeError as error:
         encoding = sys.getfilesystemencoding()
         raise ValueError(
-            f"{ascii(str(folder))} cannot be read in this locale's {encoding}: set PYTHONUTF8=1, or move it"
+            f"{str(folder)!a} cannot be read in this locale's {encoding}: set PYTHONUTF8=1, or move it"
         ) from error
 
 
