@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 Array: TypeAlias = jax.Array
@@ -133,7 +134,7 @@ def check_size(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[str | None]) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str | None) or value not in choices:  # the first, as a list has no hash and an array no ==
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
 
 
@@ -141,6 +142,21 @@ def check_rate(name: str, value: Any) -> None:
     """Raises `ValueError` unless `value` is a probability below 1."""
     if not 0 <= _number(value) < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}")
+
+
+def as_bool(name: str, value: Any) -> bool:
+    """Returns a bool of Python's; raises `ValueError` unless `value` is True or False, of Python or NumPy."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def as_number(name: str, value: Any) -> float:
+    """Returns a number as a float of Python's; raises `ValueError` unless it is finite."""
+    number = _number(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a number, not {value!r}")
+    return number
 
 
 def as_positive(name: str, value: Any) -> float:
@@ -159,10 +175,15 @@ def _number(value: Any) -> float:
         return math.nan
 
 
+def check_instance(name: str, net: Any, needs: str = "a cell or a layer") -> None:
+    """Raises `ValueError` in one line if `net` is a class; `name` is the function that needs an instance."""
+    if isinstance(net, type):
+        raise ValueError(f"{name} needs {needs}, not the class {net.__name__}: call it with its size")
+
+
 def check_cell(name: str, cell: Any) -> None:
     """Raises `ValueError` in one line unless `cell` is a cell; `name` is the function that needs one."""
-    if isinstance(cell, type):
-        raise ValueError(f"{name} needs a cell, not the class {cell.__name__}: call it with its size")
+    check_instance(name, cell, "a cell")
     if not hasattr(cell, "step"):
         hint = ": call its apply" if hasattr(cell, "apply") else ""
         raise ValueError(f"{name} needs a cell, which has a step, not {cell!r}{hint}")
@@ -170,21 +191,26 @@ def check_cell(name: str, cell: Any) -> None:
 
 def check_layer(name: str, layer: Any) -> None:
     """Raises `ValueError` in one line unless `layer` is a layer; `name` is the function that needs one."""
-    if isinstance(layer, type):
-        raise ValueError(f"{name} needs a cell or a layer, not the class {layer.__name__}: call it with its size")
+    check_instance(name, layer)
     if isinstance(layer, list | tuple):
         raise ValueError(f"{name} needs a cell or a layer, not a {type(layer).__name__} of them: write {name}(*layers)")
     if not hasattr(layer, "apply"):
         raise ValueError(f"{name} needs a cell, which has a step, or a layer, which has an apply, not {layer!r}")
 
 
-def check_leading(name: str, tree: Any, batch_shape: tuple[int, ...]) -> None:
-    """Raises `ValueError` unless every array of a pytree leads with the batch axes."""
+def check_leading(name: str, tree: Any, axes: tuple[int, ...], needs: str = "the batch shape of xs") -> None:
+    """Raises `ValueError` unless every array of a pytree leads with axes of these sizes; `needs` describes them."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         shape = jnp.shape(leaf)
-        if shape[: len(batch_shape)] != batch_shape:
+        if shape[: len(axes)] != axes:
             where = name + jax.tree_util.keystr(path)
-            raise ValueError(f"{where} has shape {shape}, but needs to lead with the batch shape of xs, {batch_shape}")
+            raise ValueError(f"{where} has shape {shape}, but needs to lead with {needs}, {axes}")
+
+
+def check_floating(name: str, dtype: Any) -> None:
+    """Raises `ValueError` unless a dtype is floating-point."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{name} has dtype {dtype}, but needs a floating-point one: cast it")
 
 
 def check_input(name: str, x: ArrayLike, min_ndim: int = 1) -> Array:
@@ -194,8 +220,7 @@ def check_input(name: str, x: ArrayLike, min_ndim: int = 1) -> Array:
       ValueError: if it is not floating-point, or has fewer than `min_ndim` axes.
     """
     x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} has dtype {x.dtype}, but needs a floating-point one: cast it")
+    check_floating(name, x.dtype)
     if x.ndim < min_ndim:
         axes = "[T, ..., input_size]: time leads, features come last" if min_ndim == 2 else "[..., input_size]"
         raise ValueError(f"{name} has shape {x.shape}, but needs {axes}")

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.base import Cell, Layer, Params, check_like, check_size
+from rnn_jax.base import Cell, Layer, Params, check_instance, check_like, check_size
 
 _KEY = "rnn_jax"  # of the metadata
 
@@ -49,6 +49,7 @@ def save(path: str | os.PathLike[str], net: Cell | Layer, params: Params) -> Non
     from safetensors import SafetensorError
     from safetensors.numpy import save as to_bytes
 
+    check_instance("save", net)
     config = {"network": _describe(net), "input_size": find_input_size(net, params)}
     arrays = {name: np.asarray(array) for name, array in name_arrays(params).items()}
     try:
@@ -127,14 +128,21 @@ def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file beside its place, and moves it there once it is safely on disk."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    """Writes a file beside its place, and moves it there once it is safely on disk; a device is written to directly."""
+    target = Path(os.path.realpath(path))  # Replace the link's target, not the link.
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
         with open(beside, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(beside, target)
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

@@ -23,6 +23,7 @@ from rnn_jax.base import (
     check_leading,
     check_size,
     draw_noise,
+    take_step,
 )
 from rnn_jax.cells.checked import CheckedCell
 from rnn_jax.cells.equations import Precision, offers_equations
@@ -94,7 +95,8 @@ def unroll(
       in time if `reverse`; a sequence of length 0 keeps its initial state.
 
     Raises:
-      ValueError: naming the argument, its shape or dtype and the one needed.
+      ValueError: naming the argument, its shape or dtype and the one needed; for noise or a step of your own cell that
+        returns something else than `Cell` describes.
     """
     check_cell("unroll", cell)
     check_choice("precision", precision, (None, "bfloat16"))
@@ -117,6 +119,7 @@ def unroll(
 
     # The noise of all steps is drawn at once: random bits cost less in bulk than inside the scan.
     noise = draw_noise(cell, key, xs)
+    check_leading("noise", noise, xs.shape[:-1], "the steps and the batch shape of xs")
     valid = None
     if lengths is not None:
         valid = valid_steps(lengths, xs.shape[0], batch_shape)
@@ -132,7 +135,14 @@ def unroll(
     problem = Problem(**dict(fixed), **arrays)
     run = select(problem, implementation)
     solve = _solve_compiled if _can_be_compiled(problem) else _solve
-    return solve(run, chunk_size, fixed, arrays)
+    try:
+        state, ys = solve(run, chunk_size, fixed, arrays)
+    except (AttributeError, TypeError, ValueError):
+        check_step(problem)  # A cell of the user's is checked only once something has failed, as its step takes time.
+        raise
+    if getattr(ys, "shape", None) != (*xs.shape[:-1], cell.output_size):
+        check_step(problem)
+    return state, ys
 
 
 def _solve(
@@ -197,6 +207,33 @@ def _unroll_in_auto_axes(
         return unroll(cell, params, xs, state, lengths=lengths, resets=resets, key=key, **options)
 
     return in_auto_axes(run, (state_specs, P(*spec[:-1])), params, xs, state, lengths, resets, key)
+
+
+def check_step(problem: Problem) -> None:
+    """Raises `ValueError` unless a cell's step returns a state like the one it is given, and an output [B, H]."""
+    cell, batch_shape = problem.cell, problem.xs.shape[1:-1]
+
+    def step(x: Array, noise: Any) -> Any:
+        return take_step(cell, problem.params, problem.state, x, noise)
+
+    steps = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.xs, problem.noise))
+    returned = jax.eval_shape(step, *steps)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        found = f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        raise ValueError(f"the step of {cell} must return (state, output), not {found}")
+    state, y = returned
+    before, after = jax.tree.structure(problem.state), jax.tree.structure(state)
+    if before != after:
+        raise ValueError(f"the step of {cell} must return a state of the structure {before}, not {after}")
+    for (path, old), new in zip(jax.tree.leaves_with_path(problem.state), jax.tree.leaves(state), strict=True):
+        needed, found = (f"{jnp.result_type(a)} {jnp.shape(a)}" for a in (old, new))
+        if needed != found:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"the step of {cell} must return a state{where} like its own, {needed}, not {found}")
+    needed = (*batch_shape, cell.output_size)
+    if jax.tree.structure(y) != jax.tree.structure(0) or y.shape != needed:
+        found = jax.tree.map(jnp.shape, y)
+        raise ValueError(f"the step of {cell} must return an output of shape {needed}, not {found}")
 
 
 def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, chunk_size: int) -> tuple[State, Array]:

@@ -31,7 +31,7 @@ def test_no_flags_are_the_defaults():
 
 def test_every_flag_sets_its_field(tmp_path):
     argv = (
-        "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset digits --recipe tutorial --batch-size 32 "
+        "--cell gru --bidirectional --layers 2 --hidden-size 64 --dataset Digits --recipe tutorial --batch-size 32 "
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
         "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
         "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures "

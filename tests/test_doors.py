@@ -71,6 +71,23 @@ def apply(net, params, state=None):
             "state must be a tuple of 2 parts for Stack",
         ),
         (lambda: apply(STACK, list(draw_params(STACK))), "params must be a tuple of 2 parts for Stack"),
+        (lambda: rnn.nnx.RNN(rnn.LSTM, in_features=3), "RNN needs a cell or a layer, not the class LSTM"),
+        (lambda: rnn.nnx.RNNCell(rnn.LSTM, 3), "RNNCell needs a cell or a layer, not the class LSTM"),
+        (lambda: rnn.linen.RNN(rnn.LSTM).init(jax.random.key(0), draw_inputs(T)), "RNN needs .* not the class LSTM"),
+        (lambda: rnn.save("nowhere", rnn.LSTM, None), "save needs a cell or a layer, not the class LSTM"),
+        (lambda: rnn.explain(CELL, (T, B, 3), jnp.int32), "xs has dtype int32, but needs a floating-point one"),
+        (lambda: rnn.explain(CELL, (T,)), r"shape must be \(T, ..., input_size\), not \(5,\)"),
+        (lambda: rnn.explain(CELL, (T, B, 3), platform="gpu"), "platform must be one of None, cpu, .*, not 'gpu'"),
+        (lambda: rnn.explain(CELL, (T, B, 3), precision="half"), "precision must be one of None, bfloat16, not 'half'"),
+        (lambda: rnn.LSTM(4, forget_bias="1"), "forget_bias must be a number, not '1'"),
+        (lambda: rnn.MinLSTM(4, forget_bias=None), "forget_bias must be a number, not None"),
+        (lambda: rnn.LayerNormLSTM(4, forget_bias=float("nan")), "forget_bias must be a number, not nan"),
+        (lambda: rnn.LSTM(4, peepholes="no"), "peepholes must be True or False, not 'no'"),
+        (lambda: rnn.GRU(4, reset_after=None), "reset_after must be True or False, not None"),
+        (lambda: rnn.LRU(4, r_min=None), "r_min must be a number, not None"),
+        (lambda: rnn.LRU(4, r_min=0.5, r_max=0.5), "r_min and r_max must be 0 <= r_min < r_max <= 1"),
+        (lambda: rnn.LRU(4, max_phase=-1), "max_phase must be positive, not -1"),
+        (lambda: rnn.GRU(4, initializer=["glorot"]), "initializer must be one of"),
         (lambda: rnn.LSTM(4, cell_clip="3"), "cell_clip must be positive, not '3'"),
         (lambda: rnn.LSTM(4, cell_clip=float("nan")), "cell_clip must be positive, not nan"),
         (lambda: rnn.dropout(CELL, None), "rate must be at least 0 and below 1, not None"),
@@ -91,6 +108,8 @@ def test_a_mistake_is_one_line(mistake, message):
 def test_numbers_of_jax_and_numpy_are_numbers():
     assert rnn.dropout(CELL, jnp.float32(0.5)) == rnn.dropout(CELL, 0.5)
     assert rnn.LSTM(4, cell_clip=jnp.float32(3)) == rnn.LSTM(4, cell_clip=3.0)
+    assert rnn.LSTM(4, forget_bias=jnp.float32(2), peepholes=np.True_) == rnn.LSTM(4, forget_bias=2, peepholes=True)
+    assert hash(rnn.LRU(4, r_min=np.float64(0.5))) == hash(rnn.LRU(4, r_min=0.5))
     assert rnn.LayerNormLSTM(4, recurrent_dropout=jnp.float32(0.5)) == rnn.LayerNormLSTM(4, recurrent_dropout=0.5)
     params, xs = draw_params(CELL), draw_inputs(T, B)
     assert_close(rnn.unroll(CELL, params, xs, remat=np.True_), rnn.unroll(CELL, params, xs))
@@ -138,6 +157,47 @@ def test_a_cell_with_noise_is_given_none_without_a_key(cell):
     noise = cell.noise(jax.random.key(1), xs)
     assert_close(rnn.unroll(cell, params, xs, key=jax.random.key(1))[1], jnp.cumsum(xs + noise, 0), atol=1e-5)
     rnn.tensor_parallel(NoisyEquations()).step({"w": jnp.eye(3)}, jnp.zeros((B, 3)), xs[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": LENGTHS}, {"remat": 2}])
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda state, x: (state, x[..., :2]), r"an output of shape \(3, 3\), not \(3, 2\)"),
+        (lambda state, x: (state, (x, x)), r"an output of shape \(3, 3\), not \(\(3, 3\), \(3, 3\)\)"),
+        (lambda state, x: (state[..., :2], x), r"a state like its own, float32 \(3, 3\), not float32 \(3, 2\)"),
+        (lambda state, x: ((state, x), x), r"a state of the structure PyTreeDef\(\*\), not PyTreeDef\(\(\*, \*\)\)"),
+        (lambda state, x: (state, x, x), r"\(state, output\), not 3 values"),
+        (lambda state, x: None, r"\(state, output\), not a NoneType"),
+    ],
+)
+def test_a_step_that_breaks_the_protocol_is_named(returned, message, options):
+    class Broken(Noisy):
+        def step(self, params, state, x, noise):
+            return returned(state, x)
+
+    with pytest.raises(ValueError, match=f"the step of .*Broken.* must return {message}") as caught:
+        rnn.unroll(Broken(), None, draw_inputs(T, B), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_the_user_s_step_is_not_replaced():
+    class Faulty(Noisy):
+        def step(self, params, state, x, noise):
+            raise TypeError("a mistake of the user's")
+
+    with pytest.raises(TypeError, match="a mistake of the user's"):
+        rnn.unroll(Faulty(), None, draw_inputs(T, B))
+
+
+@pytest.mark.parametrize("noise", [lambda xs: jnp.float32(1), lambda xs: xs[0], lambda xs: (xs, xs[:, 0, 0])])
+def test_noise_that_does_not_lead_with_time_and_batch_is_named(noise):
+    class Odd(Noisy):
+        def noise(self, key, xs):
+            return noise(xs)
+
+    with pytest.raises(ValueError, match=r"noise.* has shape .*, but needs to lead with the steps and the batch shape"):
+        rnn.unroll(Odd(), None, draw_inputs(T, B), key=jax.random.key(0))
 
 
 def test_a_state_that_does_not_lead_with_the_batch_is_named():

@@ -1,6 +1,7 @@
 """Whatever the shell, the environment and the disk are like: the result, or one line that says why not."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import matplotlib
 import pytest
 from helpers import run_train
 
+import rnn_jax as rnn
 from rnn_jax.app.devices import check_devices
 from rnn_jax.app.files import unfinished, write_bytes
 from rnn_jax.app.folder import METRICS
@@ -135,6 +137,16 @@ def test_a_run_whose_pictures_fail_reports_and_succeeds(tmp_path, capsys, monkey
 
 
 # --- files ---
+
+
+@pytest.mark.parametrize("path", ["\udcff", "z\udcc3\udcbc"])  # b"\xff", and "zü" under LC_ALL=C
+def test_a_folder_that_the_locale_cannot_decode_is_one_line(tmp_path, capsys, path):
+    status, _, err = run_train(capsys, *TINY, "--output-dir", tmp_path / path)
+    assert status == 2
+    assert re.fullmatch(r"train\.py: error: .* cannot be read in this locale's .*: set PYTHONUTF8=1, or move it\n", err)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="cannot be read in this locale's"):
+        rnn.load_run(tmp_path / path)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from typing import Any
 
 import jax
@@ -306,6 +307,22 @@ class TestWriting:
         with pytest.raises(ValueError, match=message):
             rnn.save(path, net, params)
         assert not list(path.parent.iterdir())
+
+    def test_a_link_stays_and_a_device_is_not_replaced(self, saved, path, tmp_path):
+        net, params = rnn.load(saved)
+        (tmp_path / "link").symlink_to(path)
+        rnn.save(tmp_path / "link", net, params)
+        assert (tmp_path / "link").is_symlink()
+        assert rnn.load(path)[0] == net
+        os.mkfifo(tmp_path / "pipe")
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        rnn.save(tmp_path / "pipe", net, params)
+        assert os.read(reader, 1 << 16) == path.read_bytes()
+        os.close(reader)
+        assert (tmp_path / "pipe").is_fifo()
+        with pytest.raises(FileNotFoundError) as caught:
+            rnn.save(tmp_path / "nowhere" / "file", net, params)
+        assert caught.value.filename == str(tmp_path / "nowhere" / "file")
 
     def test_a_write_that_fails_leaves_the_old_file_and_no_other(self, saved, monkeypatch):
         before = saved.read_bytes()

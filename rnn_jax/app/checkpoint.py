@@ -9,6 +9,7 @@ import json
 import math
 import operator
 import shutil
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +157,17 @@ class Checkpoints:
         full = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "No space left"))
         why = "no space left on the disk" if full else _one_line(error)
         return CheckpointError(f"cannot write a checkpoint in {self.folder}: {why}; {newest_checkpoint(self.folder)}")
+
+
+def check_encodable(folder: Path) -> None:
+    """Raises `ValueError`, in one line, unless orbax can use a folder: its path must be valid UTF-8."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        raise ValueError(
+            f"{str(folder)!a} cannot be read in this locale's {encoding}: set PYTHONUTF8=1, or move it"
+        ) from error
 
 
 def steps_in(folder: Path) -> list[int]:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rnn_jax.app.checkpoint import check_encodable
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.devices import Placement, check_devices, choose_placement, use_every_core, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import mistakes, run_command
 from rnn_jax.app.flags import Parser, flag, path, rule
-from rnn_jax.app.folder import CONFIG, RunFolder, check_owner, new_run, newest_run
+from rnn_jax.app.folder import CONFIG, RUNS, RunFolder, check_owner, new_run, newest_run
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.listeners import check_tensorboard
 from rnn_jax.app.model import initial_params
@@ -26,6 +27,7 @@ from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import Dataset, load_dataset
 from rnn_jax.data.examples import num_bytes
+from rnn_jax.data.named import full_name
 from rnn_jax.data.text import find_text_task
 
 PROGRAM = "train.py"
@@ -75,6 +77,7 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
       ValueError, DataError: for a mistake of the user's, before anything is written.
     """
     check_devices()
+    check_encodable(config.output_dir or RUNS)
     if is_first() and config.output_dir is not None:
         check_owner(config.output_dir, resume=config.resume)
     with first_process_first(), unwinding(PROGRAM):
@@ -118,6 +121,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         file = given.pop("config")
         if file is not None:
             given = {**read_config(file), **given}
+        if "dataset" in given:
+            given["dataset"] = full_name(given["dataset"])
         if given.get("resume"):
             given = _resumed(given)
         return Config(**_defaults(given) | given)

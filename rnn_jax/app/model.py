@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.app.build import build_task
-from rnn_jax.app.checkpoint import DamagedError, best_first, restore, steps_in
+from rnn_jax.app.checkpoint import DamagedError, best_first, check_encodable, restore, steps_in
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.errors import CommandError
 from rnn_jax.app.folder import CHECKPOINTS, CONFIG, read_data_info
@@ -151,10 +151,12 @@ def load_run(
       seed: one of the run's seeds; None for the first.
 
     Raises:
-      ValueError: in one line, if there is no run in the folder, no sound checkpoint, or no such seed.
+      ValueError: in one line, if there is no run in the folder, no sound checkpoint, or no such seed, or the folder's
+        path is not valid UTF-8.
     """
     check_choice("checkpoint", checkpoint, (None, "newest", "best"))
     folder = Path(folder)
+    check_encodable(folder)
     try:
         config, data = Config(**read_config(folder / CONFIG)), read_data_info(folder)
     except (OSError, TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, check_choice, check_size
+from rnn_jax.base import Array, as_bool, check_choice, check_size
 from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, check_blocks, init_block_kernels, init_kernels
 
@@ -52,7 +52,8 @@ class GRU(EquationsCell):
         at 1 if the reset comes before the product; all others start at 0.
 
     Raises:
-      ValueError: for sizes that are not positive, blocks that do not divide H, or an unknown initializer.
+      ValueError: for sizes that are not positive, blocks that do not divide H, an option of another type, or an unknown
+        initializer.
     """
 
     hidden_size: int
@@ -66,6 +67,7 @@ class GRU(EquationsCell):
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
         check_blocks("blocks", self.blocks, self.hidden_size)
+        object.__setattr__(self, "reset_after", as_bool("reset_after", self.reset_after))
         check_choice("initializer", self.initializer, INITIALIZERS)
 
     def __repr__(self) -> str:

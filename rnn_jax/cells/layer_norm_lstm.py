@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, check_choice, check_rate, check_size, dropout_mask
+from rnn_jax.base import Array, as_number, check_choice, check_rate, check_size, dropout_mask
 from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
 from rnn_jax.cells.lstm import LSTMState
@@ -46,7 +46,8 @@ class LayerNormLSTM(EquationsCell):
       initializer: the initializer of the weights, see `init_kernels`.
 
     Raises:
-      ValueError: for a size that is not positive, a rate outside its range, or an unknown initializer.
+      ValueError: for a size that is not positive, a rate outside its range, an option of another type, or an unknown
+        initializer.
     """
 
     hidden_size: int
@@ -61,6 +62,7 @@ class LayerNormLSTM(EquationsCell):
         check_size("hidden_size", self.hidden_size)
         check_rate("recurrent_dropout", self.recurrent_dropout)
         object.__setattr__(self, "recurrent_dropout", float(self.recurrent_dropout))
+        object.__setattr__(self, "forget_bias", as_number("forget_bias", self.forget_bias))
         check_choice("initializer", self.initializer, INITIALIZERS)
 
     @property

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnn_jax.base import Array, check_size
+from rnn_jax.base import Array, as_number, as_positive, check_size
 from rnn_jax.cells.initializers import glorot
 from rnn_jax.cells.linear import ComplexState, LinearCell, widen
 
@@ -48,7 +48,7 @@ class LRU(LinearCell):
       max_phase: largest angle of l in a new cell, in radians.
 
     Raises:
-      ValueError: for a size that is not positive, or radii that are not 0 <= r_min < r_max <= 1.
+      ValueError: for a size or a max_phase that is not positive, or radii that are not 0 <= r_min < r_max <= 1.
     """
 
     hidden_size: int
@@ -62,6 +62,8 @@ class LRU(LinearCell):
         check_size("hidden_size", self.hidden_size)
         if self.projection_size is not None:
             check_size("projection_size", self.projection_size)
+        for name, check in (("r_min", as_number), ("r_max", as_number), ("max_phase", as_positive)):
+            object.__setattr__(self, name, check(name, getattr(self, name)))
         if not 0 <= self.r_min < self.r_max <= 1:
             raise ValueError(f"r_min and r_max must be 0 <= r_min < r_max <= 1, not {self.r_min!r} and {self.r_max!r}")
 

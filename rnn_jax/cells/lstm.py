@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from rnn_jax.base import Array, as_positive, check_choice, check_size
+from rnn_jax.base import Array, as_bool, as_number, as_positive, check_choice, check_size
 from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, glorot, init_kernels
 
@@ -61,8 +61,8 @@ class LSTM(EquationsCell):
       initializer: the initializer of the weights, see `init_kernels`.
 
     Raises:
-      ValueError: for a size or a clip that is not positive, a projection_clip without a projection, or an unknown
-        initializer.
+      ValueError: for a size or a clip that is not positive, a projection_clip without a projection, an option
+        of another type, or an unknown initializer.
     """
 
     hidden_size: int
@@ -86,6 +86,8 @@ class LSTM(EquationsCell):
             clip = getattr(self, name)
             if clip is not None:
                 object.__setattr__(self, name, as_positive(name, clip))
+        object.__setattr__(self, "forget_bias", as_number("forget_bias", self.forget_bias))
+        object.__setattr__(self, "peepholes", as_bool("peepholes", self.peepholes))
         check_choice("initializer", self.initializer, INITIALIZERS)
 
     @property

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, sigmoid
 
-from rnn_jax.base import Array, check_size
+from rnn_jax.base import Array, as_number, check_size
 from rnn_jax.cells.equations import expand
 from rnn_jax.cells.initializers import glorot
 from rnn_jax.cells.linear import LinearCell, LinearState
@@ -38,7 +38,7 @@ class MinLSTM(LinearCell):
       forget_bias: initial value of the forget gate's part of b.
 
     Raises:
-      ValueError: for a size that is not positive.
+      ValueError: for a size that is not positive, or a bias that is no number.
     """
 
     hidden_size: int
@@ -47,6 +47,7 @@ class MinLSTM(LinearCell):
 
     def __post_init__(self) -> None:
         check_size("hidden_size", self.hidden_size)
+        object.__setattr__(self, "forget_bias", as_number("forget_bias", self.forget_bias))
 
     @property
     def output_size(self) -> int:

@@ -10,7 +10,7 @@ from rnn_jax.data.dataset import DataError, Dataset, DownloadError
 from rnn_jax.data.digits import load_digits
 from rnn_jax.data.mnist.archives import PUBLICATIONS
 from rnn_jax.data.mnist.family import FAMILY, FILES
-from rnn_jax.data.mnist.load import load_member
+from rnn_jax.data.mnist.load import letters, load_member
 from rnn_jax.data.text import load_text
 
 # A loader takes the folder of data sets and a function that is told of downloads.
@@ -20,6 +20,15 @@ LOADERS: dict[str, Callable[[Path, Callable[[str], None]], Dataset]] = {
     "text": lambda data_dir, notify: load_text(None),
 }
 NAMES = ("auto", *LOADERS)
+
+
+def full_name(name: str) -> str:
+    """Returns the name of a data set, however it is spelled; a name of none is returned unchanged.
+
+    >>> full_name("EMNIST-Digits"), full_name("FashionMNIST"), full_name("imagenet")
+    ('emnist_digits', 'fashion_mnist', 'imagenet')
+    """
+    return {letters(known): known for known in NAMES}.get(letters(name), name)
 
 
 def _print_to_stderr(message: str) -> None:
@@ -38,9 +47,9 @@ def load_dataset(
     publisher offers that. The arrays are the same from every source.
 
     Args:
-      name: a key of `LOADERS`, or "auto": MNIST, or digits with a warning if MNIST is neither in `data_dir` nor
-        downloadable.
-      data_dir: the folder of data sets; None is that of tensorflow-datasets, $TFDS_DATA_DIR or
+      name: a key of `LOADERS`, also in capitals and with other separators; or "auto": MNIST, or digits with a warning
+        if MNIST is neither in `data_dir` nor downloadable.
+      data_dir: the folder of data sets, or a file in it; None is that of tensorflow-datasets, $TFDS_DATA_DIR or
         `~/tensorflow_datasets`. A download creates it.
       notify: is called with a message for the user before a download, and with the warning above.
 
@@ -48,6 +57,7 @@ def load_dataset(
       DataError: if the name is unknown, the data are damaged or of another data set, `data_dir` cannot be used, or
         the data are nowhere to be found.
     """
+    name = full_name(name)
     if name not in NAMES:
         raise DataError(f"there is no data set {name!r}: choose one of {', '.join(NAMES)}")
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"

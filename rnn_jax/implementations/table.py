@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rnn_jax.base import Array, Cell, State, check_cell, check_choice, draw_noise
+from rnn_jax.base import Array, Cell, State, check_cell, check_choice, check_floating, draw_noise
 from rnn_jax.cells import GRU
 from rnn_jax.cells.equations import Precision, offers_equations
 from rnn_jax.cells.linear import LinearCell
@@ -203,9 +203,15 @@ def explain(
       platform: "cpu", "cuda", "rocm" or "tpu"; None for JAX's default platform.
 
     Raises:
-      ValueError: for anything but a cell: of a layer, ask for each of its cells.
+      ValueError: for anything but a cell: of a layer, ask for each of its cells; for a shape without T and D, a dtype
+        that is not floating-point, or an unknown precision or platform.
     """
     check_cell("explain", cell)
+    check_choice("precision", precision, (None, "bfloat16"))
+    check_choice("platform", platform, (None, "cpu", "cuda", "rocm", "tpu"))
+    if not isinstance(shape, tuple | list) or len(shape) < 2:
+        raise ValueError(f"shape must be (T, ..., input_size), not {' '.join(repr(shape).split())}")
+    check_floating("xs", jnp.dtype(dtype))
     xs = jax.ShapeDtypeStruct(shape, dtype)
     platform, lines = platform or default_platform(), []
 

@@ -19,7 +19,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from rnn_jax.base import Array, Cell, Layer, Params, State, check_like
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_instance, check_like
 from rnn_jax.modules.calls import cast, run, step
 
 
@@ -164,6 +164,7 @@ def _key(module: nn.Module) -> Array | None:
 def _params(module: Any, inputs: Any) -> Params:
     """Returns the parameters of a module's cell; where there are none yet, draws them all at once."""
     cell, kind = module.cell, type(module).__name__
+    check_instance(kind, cell)
     if not hasattr(cell, "init") or isinstance(cell, nn.Module):
         raise ValueError(f"{kind} needs a cell or layer of rnn_jax, not {type(cell).__name__}: see from_linen")
 

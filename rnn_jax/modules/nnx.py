@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from rnn_jax.base import Array, Cell, Layer, Params, State
+from rnn_jax.base import Array, Cell, Layer, Params, State, check_instance
 from rnn_jax.modules.calls import cast, is_random, run, step
 
 
@@ -34,6 +34,7 @@ class _Module(nnx.Module):
         rngs: nnx.Rngs | None,
     ):
         kind = type(self).__name__
+        check_instance(kind, cell)
         if not hasattr(cell, "init"):
             raise ValueError(f"{kind} needs a cell or layer of rnn_jax, not {type(cell).__name__}: see from_nnx")
         if in_features is None:

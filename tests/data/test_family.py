@@ -47,7 +47,7 @@ def lie_down(arrays):
 def test_emnist_is_turned_upright_and_numbered_from_0(tmp_path, split):
     name, arrays = f"emnist_{split}", emnist_arrays(split)
     write_files(tmp_path, FAMILY[name].files, lie_down(arrays))
-    data = load_dataset(name, tmp_path)
+    data = load_dataset(f"EMNIST-{split}", tmp_path)
     assert (data.info.name, data.info.num_classes, len(data.class_names)) == (name, SIZES[split], SIZES[split])
     np.testing.assert_array_equal(data.validation.inputs, arrays.train_images[:2])
     np.testing.assert_array_equal(data.test.inputs, arrays.test_images)
@@ -135,6 +135,14 @@ def test_the_archive_of_keras_is_read(tmp_path):
     assert data.info.source == f"Keras archive in {tmp_path}"
     np.testing.assert_array_equal(data.validation.inputs, arrays.train_images[:2])
     np.testing.assert_array_equal(data.test.targets, arrays.test_labels)
+
+
+def test_a_file_can_be_named_in_place_of_its_folder(tmp_path):
+    arrays = make_arrays()
+    save_keras(tmp_path / "my copy.npz", arrays)
+    write_archives(tmp_path / "archives", arrays)
+    for file in ("my copy.npz", f"archives/{FILES[2]}"):
+        np.testing.assert_array_equal(load_dataset("mnist", tmp_path / file).test.inputs, arrays.test_images)
 
 
 def test_a_damaged_archive_of_keras_is_one_line(tmp_path):

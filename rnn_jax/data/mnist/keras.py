@@ -25,7 +25,11 @@ def read_keras(name: str, folder: Path) -> tuple[Examples, Examples] | None:
     found = sorted(file for file in list_folder(folder) if file.lower() == f"{name}.npz")
     if not found:
         return None
-    path = folder / found[0]
+    return read_keras_file(name, folder / found[0])
+
+
+def read_keras_file(name: str, path: Path) -> tuple[Examples, Examples]:
+    """Reads an archive of any name, see `read_keras`."""
     train_images, train_labels, test_images, test_labels = read_npz(path, ("x_train", "y_train", "x_test", "y_test"))
     splits = (
         make_member_split(name, train_images, train_labels, f"{path}, training part"),

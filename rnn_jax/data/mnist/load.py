@@ -3,6 +3,7 @@
 | looked for | in the order of |
 |---|---|
 | folders | `data_dir/<name>`, however spelled (`fashion-mnist`, `FashionMNIST`), then `data_dir` itself |
+| `data_dir` as a file | Keras's archive, of any name; for one of the four archives, its folder |
 | in each folder | the four archives or Keras's `<name>.npz`, there, in torchvision's `raw` or in EMNIST's `gzip` |
 | prepared by tensorflow-datasets | `data_dir/mnist_family/<name>`, `data_dir/<name>`, `data_dir` |
 """
@@ -15,7 +16,7 @@ from rnn_jax.data.examples import Examples
 from rnn_jax.data.mnist.archives import PUBLICATIONS, find_archives, list_folder, read_archives
 from rnn_jax.data.mnist.download import download
 from rnn_jax.data.mnist.family import FAMILY, FILES
-from rnn_jax.data.mnist.keras import read_keras
+from rnn_jax.data.mnist.keras import read_keras, read_keras_file
 from rnn_jax.data.mnist.prepared import find_prepared, read_prepared
 
 
@@ -24,7 +25,7 @@ def load_member(name: str, data_dir: Path, notify: Callable[[str], None]) -> Dat
 
     Args:
       name: a key of `FAMILY`.
-      data_dir: the folder of data sets, an absolute path.
+      data_dir: the folder of data sets or a file in it, an absolute path.
       notify: is called with a message before a download.
 
     Raises:
@@ -32,6 +33,10 @@ def load_member(name: str, data_dir: Path, notify: Callable[[str], None]) -> Dat
       DataError: if it is damaged, or `data_dir` holds another one.
       OSError: if a folder or a file cannot be read.
     """
+    if data_dir.is_file() and data_dir in find_archives(name, data_dir.parent):
+        data_dir = data_dir.parent
+    elif data_dir.is_file() and data_dir.suffix.lower() == ".npz":
+        return _make(name, read_keras_file(name, data_dir), f"Keras archive {data_dir}")
     for folder in _folders(name, data_dir):
         if splits := read_archives(name, folder):
             return _make(name, splits, f"IDX archives in {folder}")
@@ -57,16 +62,17 @@ def _make(name: str, splits: tuple[Examples, Examples], source: str) -> Dataset:
 
 def _folders(name: str, data_dir: Path) -> Iterator[Path]:
     """Yields every folder that may hold the published files."""
-    spellings = {_letters(name), _letters(FAMILY[name].folder)}
-    named = [data_dir / entry for entry in sorted(list_folder(data_dir)) if _letters(entry) in spellings]
+    spellings = {letters(name), letters(FAMILY[name].folder)}
+    named = [data_dir / entry for entry in sorted(list_folder(data_dir)) if letters(entry) in spellings]
     # The exact name first, where several are there.
     named.sort(key=lambda folder: folder.name != name)
     for folder in (*(each for each in named if each.is_dir()), data_dir):
         yield from (folder, folder / "raw", folder / "gzip")
 
 
-def _letters(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "")
+def letters(name: str) -> str:
+    """Returns the letters and digits of a name in lower case: the same for all its spellings."""
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def _refuse_another_member(name: str, data_dir: Path) -> None:
