@@ -11,7 +11,7 @@ import pytest
 from tqdm import tqdm
 
 import benchmarks.__main__ as command
-from benchmarks import experiments, latency, measure
+from benchmarks import experiments, generation, latency, measure
 from benchmarks.cases import GATES, SHAPES, TUTORIAL, Case, Shape, all_cases, default_cases
 from benchmarks.peers import Peer, find_peers
 from benchmarks.report import compute_ratios, section, update_file
@@ -122,6 +122,13 @@ def test_latency_is_measured_in_each_runtime():
     rows = latency.measure_size(1, 2, rounds=1, min_seconds=0)
     assert [row[:2] for row in rows] == [["1 x 2", "sequence"], ["1 x 2", "step"]]
     assert all(float(entry.split(" ")[0]) > 0 for row in rows for entry in row[2:])
+
+
+def test_generation_is_measured_beside_single_steps():
+    seconds = generation.measure_size(1, 2, 3, rounds=1, names=(generation.OURS, generation.STEPS))
+    assert all(len(values) == 1 and values[0] > 0 for values in seconds.values())
+    row = generation.make_row(2, 512, 1, {generation.OURS: [0.001, 0.003, 0.002], generation.STEPS: [0.005]})
+    assert row == ["2 x 512", 1, "500 (1.00)", "200 (2.50)"]
 
 
 def test_experiments_are_measured(monkeypatch):

@@ -21,6 +21,12 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in P
 # The Python of this page runs among its commands, in test_own_data_page.py.
 ALONE = [page for page in PAGES if page.stem != "own-data"]
 
+# The runs that the pages load, as small as they can be.
+RUNS = {
+    "runs/my-run": ("--dataset=digits", "--recipe=tutorial"),
+    "runs/shakespeare": ("--data=shakespeare.txt", "--cell=gru", "--layers=1", "--hidden-size=8"),
+}
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -46,9 +52,11 @@ def run_examples(page: Path) -> tuple[dict, list[str]]:
       The names that the page has defined, and the packages that are missing.
     """
     sources = python_blocks(page)
-    if any("load_run(" in source for source in sources):
-        options = "--dataset=digits", "--recipe=tutorial", "--steps=1", "--no-pictures"
-        run_train(None, *options, "--output-dir=runs/my-run")
+    for run, options in RUNS.items():
+        if any(f'load_run("{run}")' in source for source in sources):
+            Path("shakespeare.txt").write_text(200 * "ROMEO: It is my lady, O, it is my love!\n")
+            with jax.numpy_dtype_promotion("standard"):
+                assert run_train(None, *options, "--steps=1", "--no-pictures", "--output-dir", run)[0] == 0
     names, missing = {"__name__": page.stem}, []
     for source in sources:
         needs = re.match(r"# needs: (\S+)", source.lstrip())

@@ -17,6 +17,7 @@ SMALLER = {
         "(100, 64), (400, 16), (1600, 2)": "(100, 4), (200, 2), (300, 2)",
         "STEPS = 200": "STEPS = 5",
     },
+    "text": {"--steps=180": "--steps=2", "length=240": "length=20"},
 }
 
 
@@ -31,7 +32,7 @@ def kinds_of_outputs(cell):
 
 
 def test_there_are_notebooks():
-    assert NAMES == ["composing_cells", "flax_models", "own_data", "quickstart", "recurrent_networks"]
+    assert NAMES == ["composing_cells", "flax_models", "own_data", "quickstart", "recurrent_networks", "text"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=NAMES)
