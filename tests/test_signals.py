@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rnn_jax.app.interruption import Interruption, stop_requests, unwinding
@@ -19,16 +20,21 @@ COMMANDS = {
     "train": [*TRAIN, "--no-pictures", "--devices=1"],
     "evaluate": ["-m", "rnn_jax", "evaluate", "RUN"],
 }
+if KILLS > 2:
+    COMMANDS["predict"] = ["-m", "rnn_jax", "predict", "RUN", "IMAGES"]
+    COMMANDS["export"] = ["-m", "rnn_jax", "export", "RUN"]
 STOPPED = r"saving after the current steps; Ctrl-C stops at once\n(SIGINT|SIGTERM): saved step \d+ in .*\n"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run, and how long a whole command takes here."""
+    """A finished run with a file of images, and how long a whole command takes here."""
     folder, began = tmp_path_factory.mktemp("runs") / "run", time.monotonic()
     command = [word.replace("RUN", str(folder)) for word in COMMANDS["train"]]
     subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, check=True, timeout=300)
-    return folder, time.monotonic() - began
+    seconds = time.monotonic() - began
+    np.save(folder / "images.npy", 16 * np.eye(8, dtype=np.uint8)[None])
+    return folder, seconds
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -37,10 +43,11 @@ def run(tmp_path_factory):
 def test_a_signal_at_any_moment_is_one_line(run, tmp_path, name, number, kills):
     """With RNN_JAX_TEST_KILLS=40 in the environment, at 40 moments from the first to the last."""
     finished, seconds = run
-    program = "rnn_jax" if name == "evaluate" else "train.py"
+    program = "train.py" if name == "train" else "rnn_jax"
     for kill in range(kills):
-        folder = finished if name == "evaluate" else tmp_path / str(kill)
+        folder = tmp_path / str(kill) if name == "train" else finished
         command = [word.replace("RUN", str(folder)) for word in COMMANDS[name]]
+        command = [word.replace("IMAGES", str(finished / "images.npy")) for word in command]
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -49,7 +56,7 @@ def test_a_signal_at_any_moment_is_one_line(run, tmp_path, name, number, kills):
         process.send_signal(number)
         out, err = process.communicate(timeout=100)
         if process.returncode == 0:
-            assert "Accuracy: " in out, "it had done its work"
+            assert re.search("Accuracy: |^image,predicted|jax.export.deserialize", out), "it had done its work"
             assert err == ""
             continue
         assert process.returncode == 128 + number, err
