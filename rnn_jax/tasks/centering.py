@@ -42,9 +42,7 @@ STYLES = {
     "qmnist": MNIST,
     "kmnist": KMNIST,
     "digits": DIGITS,
-    **{
-        f"emnist_{split}": EMNIST for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
-    },
+    **{f"emnist_{split}": EMNIST for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")},
 }
 
 
@@ -108,7 +106,9 @@ def _in_style(picture: np.ndarray, style: Style) -> bool:
     top, left, bottom, right = _box(picture > 0)
     inside = picture[top:bottom, left:right]
     places = _corner(inside, style)
-    return max(inside.shape) in (style.box - 1, style.box) and max(abs(places[0] - top), abs(places[1] - left)) <= (style.centre == "box")
+    return max(inside.shape) in (style.box - 1, style.box) and max(abs(places[0] - top), abs(places[1] - left)) <= (
+        style.centre == "box"
+    )
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
