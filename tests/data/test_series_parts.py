@@ -198,7 +198,7 @@ def test_times_go_on_at_their_distance(times, expected):
 
 
 def test_the_last_days_of_months_have_the_season_of_months():
-    ends = np.arange("2020-01", "2022-01", dtype="datetime64[M]") + 1
+    ends = np.arange("2020-02", "2022-02", dtype="datetime64[M]")
     assert season_of_times(ends.astype("datetime64[D]") - np.timedelta64(1, "D")) == 12
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?")
 QUARTER = re.compile(r"(\d{4})[- ]?Q([1-4])", re.IGNORECASE)
+DAY = np.timedelta64(1, "D")
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 DAYS = ("%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y")
 FORMATS = tuple(day + clock for day in DAYS for clock in CLOCKS)
@@ -104,8 +105,8 @@ def step_of_times(times: np.ndarray) -> tuple[np.ndarray, np.timedelta64 | float
 
 def _end_months(times: np.ndarray) -> bool:
     """True if all times [S] are the last days of months."""
-    next_days = times.astype("M8[D]") + 1
-    return bool((next_days == next_days.astype("M8[M]")).all() and (times == next_days - 1).all())
+    next_days = times.astype("M8[D]") + DAY
+    return bool((next_days == next_days.astype("M8[M]")).all() and (times == next_days - DAY).all())
 
 
 def extend_times(times: np.ndarray, count: int) -> np.ndarray:
@@ -115,7 +116,7 @@ def extend_times(times: np.ndarray, count: int) -> np.ndarray:
         months, step = times, np.sort(np.diff(times))[len(times) // 2 - 1] if len(times) > 1 else times.dtype.type(1)
     future = months[-1] + step * np.arange(1, count + 1)
     if months is not times and _end_months(times):
-        future = (future + 1).astype("M8[D]") - 1
+        future = (future + np.timedelta64(1, "M")).astype("M8[D]") - DAY
     return future.astype(times.dtype)
 
 
