@@ -243,6 +243,14 @@ def test_characters_that_training_has_not_seen_are_counted(tmp_path):
     assert int(np.sum(data.test.targets == data.info.num_tokens - 1)) == 3
 
 
+def test_a_folder_of_tables_with_a_note_beside_them_is_no_text(tmp_path):
+    (tmp_path / "walking").mkdir()
+    (tmp_path / "walking" / "a.csv").write_text("x\n1\n")
+    (tmp_path / "notes.txt").write_text("how it was recorded")
+    assert find_text_task(tmp_path) is None
+    assert find_text_task(tmp_path, "language") == "language"
+
+
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "b.txt").write_text("second\n")
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst")

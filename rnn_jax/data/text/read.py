@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rnn_jax.data.dataset import DataError
 from rnn_jax.data.series.files import UTF_16, cannot_read, check_size
+from rnn_jax.data.series.tables import SUFFIXES
 
 HEAD = 1 << 16  # bytes to tell the kind of a file from
 
@@ -17,12 +18,13 @@ def find_text_task(path: Path, task: str | None = None) -> str | None:
       task: the task, if it is known.
 
     Returns:
-      "language" for a `.txt` file and a folder with one; "classify" for lines of `label<TAB>text` if the task is known
+      "language" for a `.txt` file and a folder with one and no tables; "classify" for lines of `label<TAB>text` if the task is known
       to be that, and for JSON lines with `text` and `label`; None for data of other kinds, or that cannot be read.
     """
     try:
         if path.is_dir():
-            return "language" if task in (None, "language") and _files(path) else None
+            is_text = bool(_files(path)) and (task == "language" or not _has_tables(path))
+            return "language" if task in (None, "language") and is_text else None
         suffix = path.suffix.lower()
         if task == "language":
             return "language"
@@ -71,6 +73,10 @@ def refuse_binary(data: bytes, path: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.txt") if path.is_file())
+
+
+def _has_tables(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def _first_line(path: Path) -> str:
