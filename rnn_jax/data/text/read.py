@@ -18,8 +18,9 @@ def find_text_task(path: Path, task: str | None = None) -> str | None:
       task: the task, if it is known.
 
     Returns:
-      "language" for a `.txt` file and a folder with one and no tables; "classify" for lines of `label<TAB>text` if the task is known
-      to be that, and for JSON lines with `text` and `label`; None for data of other kinds, or that cannot be read.
+      "language" for a `.txt` file and for a folder with one and no tables; "classify" for lines of `label<TAB>text` if
+      the task is known to be that, and for JSON lines with `text` and `label`; None for data of other kinds, or that
+      cannot be read.
     """
     try:
         if path.is_dir():
