@@ -37,6 +37,8 @@ def test_a_hostile_environment_changes_no_result(tmp_path, capsys):
         "JAX_THREEFRY_PARTITIONABLE": "0",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
         "JAX_ENABLE_X64": "1",
+        "JAX_NO_TRACING": "1",
+        "JAX_NO_EXECUTION": "1",
         "JAX_TRANSFER_GUARD": "disallow",
         "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "disallow_explicit",
     }
@@ -51,7 +53,8 @@ def test_a_hostile_environment_changes_no_result(tmp_path, capsys):
     status, out, err = shell(line, tmp_path / "run", **hostile)
     assert status == 0
     assert out.startswith("Testing Accuracy: ")
-    assert err == "rnn_jax: warning: JAX_ENABLE_X64 has no effect here\n"
+    names = "JAX_ENABLE_X64", "JAX_NO_TRACING", "JAX_NO_EXECUTION"
+    assert err == "".join(f"rnn_jax: warning: {name} has no effect here\n" for name in names)
     assert shell(f"{line} >/dev/full", tmp_path / "run") == (
         1,
         "",

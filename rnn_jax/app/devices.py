@@ -36,6 +36,8 @@ SETTINGS = {
     "jax_numpy_rank_promotion": ("allow", False),
     "jax_enable_x64": (False, True),
     "jax_disable_jit": (False, True),
+    "jax_no_tracing": (False, True),
+    "jax_no_execution": (False, True),
     **{
         f"jax_transfer_guard{direction}": (None, False)  # the program copies between host and device on purpose
         for direction in ("", "_host_to_device", "_device_to_host", "_device_to_device")
