@@ -254,7 +254,7 @@ def test_a_folder_of_tables_with_a_note_beside_them_is_no_text(tmp_path):
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
     (tmp_path / "b.txt").write_text("second\n")
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst")
-    (tmp_path / "ignored.csv").write_text("1,2")
+    (tmp_path / "ignored.md").write_text("# Notes")
     assert read_text(tmp_path) == b"first\nsecond\n"
     assert find_text_task(tmp_path) == "language"
 
