@@ -39,9 +39,7 @@ class TextClassification(Classification):
 
     def baselines(self, examples: Examples) -> Mapping[str, np.ndarray]:
         """Predicts the most frequent class of the training data, whatever the text is."""
-        name, usual = self.info.classes[self.info.usual], np.eye(len(self.info.classes), dtype=np.float32)
-        always = np.broadcast_to(usual[self.info.usual], (len(examples.targets), len(usual)))
-        return {f"always the most frequent class, {name}": always}
+        return scores.most_frequent_class(self.info.classes, self.info.usual, examples.targets.shape)
 
     def pictures(self, examples: Examples, predictions: np.ndarray, title: str) -> "Mapping[str, Callable[[], Figure]]":
         """Returns the functions that draw the confusion matrix and the worst mistakes."""
