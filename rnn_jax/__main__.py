@@ -187,12 +187,21 @@ def _parser() -> Parser:
     )
     command.add_argument("--length", type=int, default=1000, metavar="N", help="characters or bytes (default: 1000)")
     command.add_argument(
-        "--temperature", type=float, default=1.0, metavar="X", help="below 1: likelier; 0: the likeliest (default: 1.0)"
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="divides the logits; 0 takes the likeliest token (default: 1.0)",
     )
-    command.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest only; default: from all")
-    command.add_argument("--top-p", type=float, metavar="X", help="draw from the likeliest that add up to X only")
+    command.add_argument("--top-k", type=int, metavar="N", help="draw from the N likeliest tokens; default: from all")
+    command.add_argument(
+        "--top-p",
+        type=float,
+        metavar="X",
+        help="draw from the likeliest tokens whose probabilities add up to X; default: from all",
+    )
     command.add_argument("--samples", type=int, default=1, metavar="N", help="texts made at once (default: 1)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of all chance (default: 0)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default: 0)")
     command = add_command(export, "the model as a file for other programs")
     command.add_argument(
         "--format",
