@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 from benchmarks.cases import GATES, SHAPES, Case, Shape, all_cases, default_cases
-from benchmarks.measure import ROOT, measure
+from benchmarks.measure import HOME, ROOT, measure
 from benchmarks.peers import Peer, available_cores, find_peers
 from benchmarks.plot import plot_ratios
 from benchmarks.report import Results, section, update_file
-
-HOME = ROOT / "benchmarks"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,9 +1,7 @@
 """`python -m benchmarks.generation`: characters a second of a language model, batch 1, beside loops of single steps."""
 
 import argparse
-import datetime
 import functools
-import importlib.metadata
 import itertools
 import json
 import os
@@ -19,10 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax as rnn
-from benchmarks.__main__ import HOME
-from benchmarks.measure import describe_machine
 from benchmarks.peers import available_cores
-from benchmarks.report import machine_label, make_table, update_file
+from benchmarks.report import make_table, write_section
 from rnn_jax.app.generation import generate_tokens
 
 COMMAND = "python -m benchmarks.generation"
@@ -54,27 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
         print(json.dumps([measure_size(*size, arguments.rounds) for size in SIZES]))
         return 0
-    try:
-        versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
-    except importlib.metadata.PackageNotFoundError as error:
-        print(f"{COMMAND}: error: the package {error.name} is missing: pip install {error.name}", file=sys.stderr)
-        return 2
-    where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-    rows = []
-    for cores in sorted({1, available_cores()}):
-        options = ["--cores", str(cores), "--rounds", str(arguments.rounds)]
-        process = subprocess.run(
-            [sys.executable, "-m", "benchmarks.generation", *options], stdout=subprocess.PIPE, check=True
-        )
-        measured = zip(SIZES, json.loads(process.stdout), strict=True)
-        rows += [make_row(num_layers, size, cores, seconds) for (num_layers, size, _), seconds in measured]
-    table = make_table(["LSTM", "cores", OURS, STEPS, PYTORCH], rows)
-    command = " ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)])
-    text = f"{INTRODUCTION.format(rounds=arguments.rounds)}\n\n{table}\n\n{machine_label(where)}, load average before: "
-    text += f"{where['machine']['load']:.1f}, {versions}, `{command}`."
-    update_file(HOME / "RESULTS.md", text, COMMAND)
-    print(text)
-    return 0
+
+    def measure_sizes() -> str:
+        rows = []
+        for cores in sorted({1, available_cores()}):
+            options = ["--cores", str(cores), "--rounds", str(arguments.rounds)]
+            process = subprocess.run(
+                [sys.executable, "-m", "benchmarks.generation", *options], stdout=subprocess.PIPE, check=True
+            )
+            measured = zip(SIZES, json.loads(process.stdout), strict=True)
+            rows += [make_row(num_layers, size, cores, seconds) for (num_layers, size, _), seconds in measured]
+        introduction = INTRODUCTION.format(rounds=arguments.rounds)
+        return f"{introduction}\n\n{make_table(['LSTM', 'cores', OURS, STEPS, PYTORCH], rows)}"
+
+    return write_section(COMMAND, PACKAGES, argv, measure_sizes)
 
 
 def make_row(num_layers: int, hidden_size: int, cores: int, seconds: dict[str, list[float]]) -> list[Any]:

@@ -1,8 +1,6 @@
 """`python -m benchmarks.latency`: the time of one sequence and of one streamed step, batch 1, in three runtimes."""
 
 import argparse
-import datetime
-import importlib.metadata
 import itertools
 import sys
 import time
@@ -14,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax as rnn
-from benchmarks.__main__ import HOME
-from benchmarks.measure import describe_machine
-from benchmarks.report import machine_label, make_table, milliseconds, update_file
+from benchmarks.report import make_table, milliseconds, write_section
 from rnn_jax.saving import name_arrays
 
 COMMAND = "python -m benchmarks.latency"
@@ -43,23 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each (default: 15)")
     parser.add_argument("--seconds", type=float, default=0.2, help="duration of a measurement (default: 0.2)")
     arguments = parser.parse_args(argv)
-    try:
-        versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in PACKAGES)
-    except importlib.metadata.PackageNotFoundError as error:
-        print(f"{COMMAND}: error: the package {error.name} is missing: pip install {error.name}", file=sys.stderr)
-        return 2
-    where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-    text = INTRODUCTION.format(rounds=arguments.rounds, seconds=arguments.seconds)
-    table = make_table(
-        ["LSTM", "call", *RUNTIMES],
-        [row for size in SIZES for row in measure_size(*size, arguments.rounds, arguments.seconds)],
-    )
-    command = " ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)])
-    text = f"{text}\n\n{table}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, "
-    text += f"{versions}, `{command}`."
-    update_file(HOME / "RESULTS.md", text, COMMAND)
-    print(text)
-    return 0
+
+    def measure_sizes() -> str:
+        rows = [row for size in SIZES for row in measure_size(*size, arguments.rounds, arguments.seconds)]
+        introduction = INTRODUCTION.format(rounds=arguments.rounds, seconds=arguments.seconds)
+        return f"{introduction}\n\n{make_table(['LSTM', 'call', *RUNTIMES], rows)}"
+
+    return write_section(COMMAND, PACKAGES, argv, measure_sizes)
 
 
 def measure_size(num_layers: int, hidden_size: int, rounds: int, min_seconds: float) -> list[list[str]]:

@@ -23,6 +23,7 @@ from benchmarks.cases import TUTORIAL, Case
 from benchmarks.peers import OURS, Peer, available_cores, find_product_peers
 
 ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / "benchmarks"
 PAUSE = 0.02  # seconds between two measurements, in which the threads of the last one cease to spin
 PRODUCT_SIZE = 3072  # rows and columns of the large matrices
 COMPILED_LENGTHS = (28, 10_000)  # steps

@@ -1,14 +1,18 @@
 """Formats measurements as tables, for the screen and for RESULTS.md."""
 
+import datetime
+import importlib.metadata
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from tabulate import tabulate
 
 from benchmarks.cases import Case, Shape
+from benchmarks.measure import HOME, describe_machine
 from benchmarks.peers import OURS, on_devices
 
 Results: TypeAlias = dict[str, Any]  # what `measure.measure` returns and results.json keeps
@@ -93,6 +97,31 @@ def update_file(path: Path, text: str, command: str = "python -m benchmarks") ->
     else:  # not yet there
         before, after = old.rstrip("\n") + "\n\n", "\n"
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | None, measure: Callable[[], str]) -> int:
+    """Runs a benchmark that writes one section of RESULTS.md, and prints the section.
+
+    Args:
+      command: the command, without its arguments.
+      packages: those that the benchmark needs; their versions are reported.
+      argv: the command's arguments; None for those of this process.
+      measure: returns the introduction and the tables.
+
+    Returns:
+      The exit status: 2 if a package is missing.
+    """
+    try:
+        versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    except importlib.metadata.PackageNotFoundError as error:
+        print(f"{command}: error: the package {error.name} is missing: pip install {error.name}", file=sys.stderr)
+        return 2
+    where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
+    text = f"{measure()}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, {versions}, "
+    text += f"`{' '.join([command, *(sys.argv[1:] if argv is None else argv)])}`."
+    update_file(HOME / "RESULTS.md", text, command)
+    print(text)
+    return 0
 
 
 def _parts(results: Results) -> Iterator[str]:

@@ -33,6 +33,13 @@ def compiled_quickly():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_freed():
+    """Frees a module's compiled programs: the suite's need more memory maps than the 65,530 that Linux allows."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(params=list(CELLS.values()), ids=list(CELLS))
 def cell(request):
     return request.param

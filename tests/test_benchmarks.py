@@ -7,11 +7,12 @@ import shutil
 import statistics
 import sys
 
+import jax
 import pytest
 from tqdm import tqdm
 
 import benchmarks.__main__ as command
-from benchmarks import experiments, generation, latency, measure
+from benchmarks import experiments, generation, latency, measure, report, text
 from benchmarks.cases import GATES, SHAPES, TUTORIAL, Case, Shape, all_cases, default_cases
 from benchmarks.peers import Peer, find_peers
 from benchmarks.report import compute_ratios, section, update_file
@@ -129,6 +130,27 @@ def test_generation_is_measured_beside_single_steps():
     assert all(len(values) == 1 and values[0] > 0 for values in seconds.values())
     row = generation.make_row(2, 512, 1, {generation.OURS: [0.001, 0.003, 0.002], generation.STEPS: [0.005]})
     assert row == ["2 x 512", 1, "500 (1.00)", "200 (2.50)"]
+
+
+def test_training_on_text_is_measured():
+    with jax.numpy_dtype_promotion("standard"):  # optax's AdamW needs it, and the program sets it
+        seconds = text.measure_size(1, 2, 1, rounds=1, names=(text.OURS,))
+    assert len(seconds[text.OURS]) == 1
+    assert text.make_row(2, 512, 3, {text.OURS: [2.0, 1.0, 4.0], text.PYTORCH: [4.0]}) == [
+        "2 x 512", "12,288", "6,144", "0.50"
+    ]  # fmt: skip
+
+
+def test_a_section_tells_its_versions_and_its_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    assert report.write_section("python -m some", ["no-such-package"], [], lambda: "measured") == 2
+    assert capsys.readouterr().err == (
+        "python -m some: error: the package no-such-package is missing: pip install no-such-package\n"
+    )
+    assert report.write_section("python -m some", ["jax"], ["--rounds", "2"], lambda: "measured") == 0
+    written = (tmp_path / "RESULTS.md").read_text()
+    assert "measured\n\n" in written
+    assert f", jax {jax.__version__}, `python -m some --rounds 2`." in written
 
 
 def test_experiments_are_measured(monkeypatch):
