@@ -41,6 +41,15 @@ def unit(figure: str) -> str:
     return " nats" if figure == "Loss" else ""
 
 
+def decimal(value: float) -> str:
+    """Formats a figure with four decimals, or with four digits if those are few.
+
+    >>> decimal(0.9871), decimal(0.0), decimal(0.00001234)
+    ('0.9871', '0.0000', '1.234e-05')
+    """
+    return f"{value:.4f}" if not value or abs(value) >= 0.001 else f"{value:.4g}"
+
+
 def figure_text(values: Sequence[float]) -> str:
     """Formats the figure of one seed, or the mean and the standard deviation of several.
 
@@ -50,10 +59,10 @@ def figure_text(values: Sequence[float]) -> str:
     '0.9850 ± 0.0071 (mean and standard deviation of 2 seeds, from 0.9800 to 0.9900)'
     """
     if len(values) == 1:
-        return f"{values[0]:.4f}"
+        return decimal(values[0])
     return (
-        f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} (mean and standard deviation of "
-        f"{len(values)} seeds, from {min(values):.4f} to {max(values):.4f})"
+        f"{decimal(float(np.mean(values)))} ± {decimal(float(np.std(values, ddof=1)))} (mean and standard deviation of "
+        f"{len(values)} seeds, from {decimal(min(values))} to {decimal(max(values))})"
     )
 
 
@@ -64,7 +73,7 @@ def unbeaten(figures: Sequence[Mapping[str, float]], baselines: Mapping[str, Map
         mean = float(np.mean([figure[name] for figure in figures]))
         is_error = name not in ("Accuracy", "R2")
         if not (mean < value if is_error else mean > value):
-            return f"{name} {mean:.4f}, {what} {value:.4f}"
+            return f"{name} {decimal(mean)}, {what} {decimal(value)}"
     return ""
 
 

@@ -252,7 +252,7 @@ def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Par
         figures = [task.measure(examples, prediction) for prediction in predictions]
         baselines = {what: task.measure(examples, guess) for what, guess in task.baselines(examples).items()}
         for what, values in baselines.items() if name == "Testing" else ():
-            numbers = ", ".join(f"{figure} {value:.4f}" for figure, value in values.items())
+            numbers = ", ".join(f"{figure} {reporting.decimal(value)}" for figure, value in values.items())
             print(f"Baseline, {what}: {numbers}{label}")
         for figure in figures[0]:
             text = reporting.figure_text([values[figure] for values in figures])

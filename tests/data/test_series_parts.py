@@ -285,6 +285,20 @@ def test_windows_and_seasons_that_are_not_given_fit_the_table(tmp_path, months, 
     assert (info.season, info.steps, info.horizon) == expected
 
 
+def test_a_gap_in_the_times_that_leaves_no_season_is_told(tmp_path):
+    path, told = tmp_path / "sales.csv", []
+    lines = SALES.splitlines(keepends=True)
+    path.write_text("".join(lines[:17] + lines[18:]))
+    assert load_series(path, target="Price", notify=told.append).info.season == 1
+    gap = f"{path}: the times are not evenly spaced, so no season is found; season sets one"
+    assert gap in told
+    told.clear()
+    assert load_series(path, target="Price", season=12, notify=told.append).info.season == 12
+    path.write_text(SALES)
+    assert load_series(path, target="Price", notify=told.append).info.season == 12
+    assert gap not in told
+
+
 def test_a_horizon_is_for_forecasts_only(train_file):
     with pytest.raises(
         DataError, match=r'a_TRAIN\.ts is data to classify: horizon is for task="forecast", leave it out'

@@ -63,7 +63,7 @@ def load_series(
     tested = None if test is None else read_sequences(test, like=train.form, notify=notify)
     name = path.stem.removesuffix("_TRAIN") or path.stem
     if train.form.task == "forecast":
-        return load_forecast(name, train, tested, missing, horizon, window, season)
+        return load_forecast(name, train, tested, missing, horizon, window, season, notify)
     for option, value in (("horizon", horizon), ("window", window), ("season", season)):
         if value is not None:
             raise DataError(f'{path} is data to {train.form.task}: {option} is for task="forecast", leave it out')

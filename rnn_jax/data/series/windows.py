@@ -4,11 +4,12 @@ import numpy as np
 
 from rnn_jax.data.dataset import DataError, Dataset
 from rnn_jax.data.examples import Examples
+from rnn_jax.data.series.files import Notify
 from rnn_jax.data.series.info import SeriesInfo, prepare
 from rnn_jax.data.series.scaling import Scaling, scale
 from rnn_jax.data.series.sequences import Sequences, plural
 from rnn_jax.data.series.split import TooShort, cut_in_time, window_starts
-from rnn_jax.data.series.times import season_of_times, time_text
+from rnn_jax.data.series.times import season_of_times, step_of_times, time_text
 
 
 def load_forecast(
@@ -19,11 +20,15 @@ def load_forecast(
     horizon: int | None,
     window: int | None,
     season: int | None,
+    notify: Notify,
 ) -> Dataset:
     """Cuts series into windows, each with the steps after it as its target; the parts follow each other in time."""
     shortest = int(series.lengths.min())
     if season is None:
-        season = season_of_times(series.times[: series.lengths[0]]) if series.times is not None else 1
+        times = None if series.times is None else series.times[: series.lengths[0]]
+        if times is not None and len(times) > 1 and step_of_times(times)[1] is None:
+            notify(f"{series.source}: the times are not evenly spaced, so no season is found; season sets one")
+        season = 1 if times is None else season_of_times(times)
         longest = min(window or shortest, shortest // 3, shortest - 4 * (horizon or 1))
         season = season if season <= longest else 1
     horizon = horizon or (season if season > 1 and 5 * season <= shortest else max(1, min(12, shortest // 12)))
