@@ -4,7 +4,7 @@ import numpy as np
 from sequences import draw_sequences, write_ts
 
 from benchmarks.series import Row, data_files, read_row
-from benchmarks.series_recipe import load_folds, skill
+from benchmarks.series_recipe import load_folds, make_comparison, skill
 from rnn_jax.data import Examples
 
 OUTPUT = """\
@@ -63,3 +63,14 @@ def test_skill_is_the_part_of_the_best_baselines_error_that_is_avoided():
     examples, rows = Examples(np.zeros((3, 1, 1)), np.zeros(3)), np.array([0, 2])
     for prediction, expected in ((0.0, 1.0), (0.25, 0.75), (1.0, 0.0), (9.0, -1.0)):
         assert skill(Guess(), examples, rows, np.full(3, prediction)) == expected
+
+
+def test_recipes_are_compared_with_the_first_one():
+    skills = np.array([[[0.5, 0.7], [0.6, 1.0]], [[0.4, 0.6], [0.5, 0.7]]])  # best and last, of two recipes
+    *_, first, second = make_comparison(["the recipe", "another"], ["a", "b"], skills).splitlines()
+    assert [cell.strip() for cell in first.split("|")[1:-1]] == "the recipe,0.500,0.700,0.600,0.500,0.000,0.000".split(
+        ","
+    )
+    assert [cell.strip() for cell in second.split("|")[1:-1]] == "another,0.600,1.000,0.800,0.600,0.200,0.100".split(
+        ","
+    )
