@@ -68,9 +68,6 @@ def test_skill_is_the_part_of_the_best_baselines_error_that_is_avoided():
 def test_recipes_are_compared_with_the_first_one():
     skills = np.array([[[0.5, 0.7], [0.6, 1.0]], [[0.4, 0.6], [0.5, 0.7]]])  # best and last, of two recipes
     *_, first, second = make_comparison(["the recipe", "another"], ["a", "b"], skills).splitlines()
-    assert [cell.strip() for cell in first.split("|")[1:-1]] == "the recipe,0.500,0.700,0.600,0.500,0.000,0.000".split(
-        ","
-    )
-    assert [cell.strip() for cell in second.split("|")[1:-1]] == "another,0.600,1.000,0.800,0.600,0.200,0.100".split(
-        ","
-    )
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in (first, second)]
+    assert cells[0] == ["the recipe", "0.500", "0.700", "0.600", "0.500", "0.000", "0.000"]
+    assert cells[1] == ["another", "0.600", "1.000", "0.800", "0.600", "0.200", "0.100"]
