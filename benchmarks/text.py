@@ -25,7 +25,7 @@ from rnn_jax.training.step import init_state
 COMMAND = "python -m benchmarks.text"
 NUM_TOKENS = 66  # the characters of tiny Shakespeare, and one for all others
 BATCH_SIZE, WINDOW, EMBEDDING_SIZE = TEXT_FLAGS["batch_size"], 128, TEXT.embedding_size or 0
-SIZES = ((1, 128, 20), (2, 512, 2))  # layers, units, steps in a measurement
+SIZES = ((1, 128, 20), (2, 512, 10))  # layers, units, steps in a measurement
 OURS, PYTORCH = "rnn_jax", "PyTorch nn.LSTM"
 PACKAGES = ("jax", "torch")
 
@@ -44,7 +44,7 @@ Train: TypeAlias = Callable[[], float]  # takes the steps of one measurement, an
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints the table and writes it into RESULTS.md; returns the exit status."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Measures training on text, for benchmarks/RESULTS.md.")
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default: 5)")
     arguments = parser.parse_args(argv)
     jax.config.update("jax_num_cpu_devices", available_cores())
 

@@ -132,7 +132,7 @@ SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size"
 TEXT = dataclasses.replace(
     RECIPES["default"],
     optimizer_name="adamw",
-    steps=1000,
+    steps=800,
     max_epochs=10,
     learning_rate=0.003,
     own_learning_rates=False,
