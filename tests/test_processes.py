@@ -41,9 +41,9 @@ def started(count, *argv, setup="", environment=None):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
     program = f"""
 import sys, train
-from rnn_jax.app import processes, program, run as trainer, runtime
+from rnn_jax.app import processes, program, run as trainer
 {setup}
-program.leave(train.main, at_once=runtime.is_held)
+program.leave(train.main)
 """
     for i in range(count):
         place = [f"--coordinator=127.0.0.1:{port}", f"--process-count={count}", f"--process-id={i}"]

@@ -21,7 +21,7 @@ from rnn_jax.app.processes import check_same, first_process_first, is_first, joi
 from rnn_jax.app.program import begin, leave
 from rnn_jax.app.recipes import SERIES_FLAGS, TEXT_FLAGS, TEXTS_FLAGS
 from rnn_jax.app.run import train
-from rnn_jax.app.runtime import is_held, quiet_libraries
+from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own
 from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
@@ -50,7 +50,7 @@ def start() -> NoReturn:
     begin(PROGRAM)
     use_every_core()
     use_own_settings(warn)
-    leave(main, at_once=is_held)
+    leave(main)
 
 
 def run(config: Config) -> None:

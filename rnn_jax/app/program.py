@@ -20,7 +20,7 @@ _begun: list[str] = []
 def begin_if_command() -> None:
     """Calls `begin` if this process runs `train.py` of this checkout or `python -m rnn_jax`."""
     script = sys.argv[0] if getattr(sys, "argv", None) else ""
-    if script == "-m" and sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == ["rnn_jax"]:
+    if script == "-m" and module_run() == "rnn_jax":
         begin("rnn_jax")
     elif script and Path(script).absolute() == Path(__file__).parents[2] / "train.py":
         begin("train.py")
@@ -47,14 +47,11 @@ def begin(program: str) -> None:
     sys.excepthook = report
 
 
-def leave(main: Callable[[], int], *, at_once: Callable[[], bool] = lambda: False) -> NoReturn:
+def leave(main: Callable[[], int]) -> NoReturn:
     """Runs the program and ends this process with the status that `main` returns.
 
-    After an interruption it ends without the interpreter's clean-up: JAX's threads may still be at work.
-
-    Args:
-      main: the program.
-      at_once: returns True to skip the interpreter's clean-up in any case.
+    The process ends without the interpreter's clean-up, which takes seconds with JAX, and may wait for threads that are
+    still at work after an interruption.
     """
     sys.excepthook = sys.__excepthook__
     try:
@@ -62,8 +59,6 @@ def leave(main: Callable[[], int], *, at_once: Callable[[], bool] = lambda: Fals
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        if not at_once():
-            raise
         sys.excepthook(*sys.exc_info())  # type: ignore
         status = 1
     ignore_signals()
@@ -76,6 +71,12 @@ def leave(main: Callable[[], int], *, at_once: Callable[[], bool] = lambda: Fals
         if status == 0:
             status = 1
             tell(f"{_begun[0] if _begun else sys.argv[0]}: error: cannot write {STDOUT}: {error.strerror}")
-    if at_once() or status > 128:
-        os._exit(status)
-    sys.exit(status)
+    if module_run() not in (None, "rnn_jax"):
+        sys.exit(status)  # A profiler or a debugger reports at its own end.
+    os._exit(status)
+
+
+def module_run() -> str | None:
+    """Returns the module that this process was started with, as in `python -m MODULE`; None if there is none."""
+    options = sys.orig_argv[1:]
+    return options[options.index("-m") + 1] if "-m" in options[:-1] else None

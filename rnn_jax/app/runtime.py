@@ -21,8 +21,6 @@ from typing import Any, NoReturn
 # Logged by JAX's distributed runtime just before it aborts the process.
 PEER_LOST = b"Terminating process because the JAX distributed service detected fatal errors"
 
-_held: list["AbortShield"] = []
-
 
 class AbortShield:
     """Replaces a fatal log of C++, and the abort that follows it, by one line and exit status 1.
@@ -39,7 +37,6 @@ class AbortShield:
     def __init__(self, fatal: bytes, last_words: str) -> None:
         self.last_words, self._fatal = last_words, fatal
         self._ending = threading.Lock()
-        _held.append(self)
         self._active = os.name == "posix"
         self._previous_stderr = self._stderr = sys.stderr
         if not self._active:
@@ -59,7 +56,6 @@ class AbortShield:
 
     def release(self) -> None:
         """Restores stderr and the handler of SIGABRT."""
-        _held.remove(self)
         if not self._active:
             return
         self._set_handler(signal.SIGABRT, self._handler)
@@ -91,11 +87,6 @@ class AbortShield:
     def _pass_on(self, text: bytes) -> None:
         with contextlib.suppress(OSError):
             os.write(self._stderr.fileno(), text)
-
-
-def is_held() -> bool:
-    """True while a shield is active."""
-    return bool(_held)
 
 
 @functools.cache  # once is enough
