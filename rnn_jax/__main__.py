@@ -19,7 +19,7 @@ from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.program import begin, leave
-from rnn_jax.app.reporting import data_label, unbeaten, unit
+from rnn_jax.app.reporting import data_label, figure_lines
 from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own, predict_file
 from rnn_jax.app.streams import STDOUT, tell
@@ -89,12 +89,8 @@ def _evaluate_own(model: Model, arguments: argparse.Namespace) -> None:
     predictions = [np.asarray(predict(model.params, piece.inputs, piece.lengths)) for piece in pieces(split)]
     figures = model.task.measure(split, np.concatenate(predictions))
     baselines = {what: model.task.measure(split, guess) for what, guess in model.task.baselines(split).items()}
-    for what, values in baselines.items():
-        print(f"Baseline, {what}: {', '.join(f'{name} {value:.4f}' for name, value in values.items())}{label}")
-    for name, value in figures.items():
-        print(f"{SPLITS[arguments.split]} {name}: {value:.4f}{unit(name)}{label}")
-    if better := unbeaten([figures], baselines):
-        print(f"The model does not beat its baseline: {better}{label}")
+    for line in figure_lines(SPLITS[arguments.split], [figures], baselines, label):
+        print(line)
 
 
 def predict(model: Model, arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """The lines that a run prints: the tutorial's reports, and the description of the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -36,11 +36,6 @@ def step_line(reports: Sequence[Report], quantities: Mapping[str, Quantity]) -> 
     return f"Step {reports[0].step}, Minibatch Loss= {mean('loss'):.4f}{''.join(others)}{many}"
 
 
-def unit(figure: str) -> str:
-    """Returns the unit of a figure, with a space before it; nothing if it has none."""
-    return " nats" if figure == "Loss" else ""
-
-
 def decimal(value: float) -> str:
     """Formats a figure with four decimals, or with four digits if those are few.
 
@@ -66,15 +61,33 @@ def figure_text(values: Sequence[float]) -> str:
     )
 
 
-def unbeaten(figures: Sequence[Mapping[str, float]], baselines: Mapping[str, Mapping[str, float]]) -> str:
-    """Names a baseline that is as good as the mean of the seeds by their first figure; nothing if there is none."""
+def figure_lines(
+    split: str, figures: Sequence[Mapping[str, float]], baselines: Mapping[str, Mapping[str, float]], label: str
+) -> Iterator[str]:
+    """Yields the lines about a split.
+
+    >>> list(figure_lines("Testing", [{"MAE": 2.0}], {"the last value": {"MAE": 1.5}}, " (sales)"))[:2]
+    ['Baseline, the last value: MAE 1.5000 (sales)', 'Testing MAE: 2.0000 (sales)']
+
+    Args:
+      split: its name, such as "Testing".
+      figures: the figures of each seed.
+      baselines: the figures of each baseline, by its description. If one is as good as the mean of the seeds by their
+        first figure, the last line says so.
+      label: the end of each line, see `data_label`.
+    """
+    for what, values in baselines.items():
+        yield f"Baseline, {what}: {', '.join(f'{name} {decimal(value)}' for name, value in values.items())}{label}"
+    for name in figures[0]:
+        unit = " nats" if name == "Loss" else ""
+        yield f"{split} {name}: {figure_text([values[name] for values in figures])}{unit}{label}"
     for what, values in baselines.items():
         name, value = next(iter(values.items()))
-        mean = float(np.mean([figure[name] for figure in figures]))
+        mean = float(np.mean([each[name] for each in figures]))
         is_error = name not in ("Accuracy", "R2")
         if not (mean < value if is_error else mean > value):
-            return f"{name} {decimal(mean)}, {what} {decimal(value)}"
-    return ""
+            yield f"The model does not beat its baseline: {name} {decimal(mean)}, {what} {decimal(value)}{label}"
+            return
 
 
 def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placement: Placement) -> str:

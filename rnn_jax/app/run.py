@@ -250,15 +250,10 @@ def _test(config: Config, data: Dataset, run: RunFolder, task: Task, params: Par
             np.concatenate([predict(seed, piece.inputs, piece.lengths) for piece in pieces(examples)]) for seed in seeds
         ]
         figures = [task.measure(examples, prediction) for prediction in predictions]
-        baselines = {what: task.measure(examples, guess) for what, guess in task.baselines(examples).items()}
-        for what, values in baselines.items() if name == "Testing" else ():
-            numbers = ", ".join(f"{figure} {reporting.decimal(value)}" for figure, value in values.items())
-            print(f"Baseline, {what}: {numbers}{label}")
-        for figure in figures[0]:
-            text = reporting.figure_text([values[figure] for values in figures])
-            print(f"{name} {figure}: {text}{reporting.unit(figure)}{label}", flush=True)
-        if name == "Testing" and (better := reporting.unbeaten(figures, baselines)):
-            print(f"The model does not beat its baseline: {better}{label}", flush=True)
+        guesses = task.baselines(examples) if name == "Testing" else {}
+        baselines = {what: task.measure(examples, guess) for what, guess in guesses.items()}
+        for line in reporting.figure_lines(name, figures, baselines, label):
+            print(line, flush=True)
     if not config.no_pictures:
         seed = f", seed {config.seed}" if config.seeds > 1 else ""
         noun = "images" if isinstance(data.info, DataInfo) else "data"
