@@ -11,6 +11,7 @@ import pytest
 from helpers import run_train
 
 import rnn_jax as rnn
+from rnn_jax.app import program
 from rnn_jax.app.devices import check_devices
 from rnn_jax.app.files import unfinished, write_bytes
 from rnn_jax.app.folder import METRICS
@@ -26,6 +27,31 @@ def shell(line, *argv, **environment):
     env = {**os.environ, "PYTHON": sys.executable, **environment}
     process = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, timeout=300)
     return process.returncode, process.stdout.decode(), process.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("argv", "at_once"),
+    [
+        (["python", "train.py"], True),
+        (["python", "-X", "dev", "-m", "rnn_jax", "evaluate", "run"], True),
+        (["python", "-m", "cProfile", "train.py"], False),
+    ],
+)
+def test_the_process_ends_at_once_unless_a_profiler_has_started_it(monkeypatch, argv, at_once):
+    ended = []
+
+    def end(status):
+        ended.append(status)
+        raise SystemExit(status)
+
+    monkeypatch.setattr(sys, "orig_argv", argv)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(program, "ignore_signals", lambda: None)
+    with pytest.raises(SystemExit) as exit_:
+        program.leave(lambda: 3)
+    assert exit_.value.code == 3
+    assert ended == [3] * at_once
 
 
 def test_a_hostile_environment_changes_no_result(tmp_path, capsys):
