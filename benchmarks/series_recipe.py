@@ -89,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = make_comparison(arguments.candidates, list(files), skills)
         return f"{INTRODUCTION.format(folds=arguments.folds)}\n\n{table}"
 
-    shown = ["FOLDER" if word == str(arguments.folder) else word for word in sys.argv[1:] if argv is None]
-    return write_section(COMMAND, ("jax",), shown if argv is None else argv, compare)
+    words = sys.argv[1:] if argv is None else argv
+    shown = ["FOLDER" if word == str(arguments.folder) else word for word in words]
+    return write_section(COMMAND, ("jax",), shown, compare)
 
 
 def make_comparison(candidates: Sequence[str], names: Sequence[str], skills: np.ndarray) -> str:

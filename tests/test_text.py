@@ -356,7 +356,7 @@ def test_a_run_on_text_from_the_command(tmp_path, capsys, file, monkeypatch):
         (["--horizon=3"], "--horizon is not for text"),
         (["--tied", "--task=classify"], "--tied is of a language model"),
         (["--window=5000"], "is too short: 1,000 characters"),
-        (["--batch-size=1000"], "--batch-size 1000 is larger than the training set"),
+        (["--batch-size=1000"], "--batch-size 1000 is larger than the training set, 6 windows"),
     ],
 )
 def test_flags_that_do_not_fit_text_are_one_line(tmp_path, capsys, file, flags, message):

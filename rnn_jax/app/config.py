@@ -225,8 +225,8 @@ class Config:
             return
         if self.task not in ("language", "classify") or (self.dataset == "text" and self.task != "language"):
             raise ValueError(f"text is to model or to classify, its --task cannot be {self.task}")
-        for name in ("target", "sequence_column", "horizon", "season", *(("window",) * (self.task == "classify"))):
-            if getattr(self, name) is not None:
+        for name in ("target", "sequence_column", "horizon", "season", "window"):
+            if getattr(self, name) is not None and (name, self.task) != ("window", "language"):
                 raise ValueError(f"{flag(name)} is not for text: leave it out")
         if self.task == "language" and self.bidirectional:
             raise ValueError("--bidirectional reads the tokens that a language model is to predict: leave it out")
@@ -271,7 +271,7 @@ class Config:
         recipe, flags = self._kind()
         if recipe is not None and self.batch_size == flags["batch_size"]:
             return max(1, num_examples - num_examples % 2)  # Even, so that two devices can share it.
-        noun = "images" if self.data is None else "sequences"
+        noun = "images" if self.is_images else "windows" if self.task == "language" else "sequences"
         raise ValueError(f"--batch-size {self.batch_size} is larger than the training set, {num_examples} {noun}")
 
     def to_json(self) -> str:
