@@ -6,7 +6,7 @@ import pytest
 from rnn_jax.data import Examples
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.plots import confusion_matrix, training_curve, worst_mistakes
-from rnn_jax.tasks.task import Report
+from rnn_jax.tasks.task import Quantity, Report
 
 NAMES = "loss", "accuracy", "validation_loss", "validation_accuracy"
 
@@ -33,6 +33,19 @@ def test_the_curves_of_minibatches_and_of_validation():
     legend = accuracy_axes.get_legend()
     assert legend
     assert [text.get_text() for text in legend.get_texts()] == ["minibatch", "validation"]
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_the_legend_leaves_the_end_of_the_curves_free(better):
+    quantities = {"loss": Quantity("Loss", "loss"), "score": Quantity("Score", "score", better=better)}
+    figure = training_curve([Report(1, 0, {"loss": 1.0, "score": 0.5})], quantities, "A title")
+    figure.draw_without_rendering()
+    axes = figure.axes[-1]
+    legend = axes.get_legend()
+    assert legend
+    boxes = legend.get_window_extent(), axes.get_window_extent()
+    legend_middle, middle = ((box.y0 + box.y1) / 2 for box in boxes)
+    assert (legend_middle < middle) == (better == "higher")
 
 
 def test_the_curve_of_several_seeds_is_their_mean_and_range():

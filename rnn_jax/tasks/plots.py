@@ -43,7 +43,8 @@ def training_curve(reports: Sequence[Report], quantities: Mapping[str, Quantity]
         axes.grid(color=GRID)
         axes.margins(x=0.01)
     every_axes[-1].set_xlabel("step")
-    every_axes[-1].legend(loc="lower right", title=f"mean and range of {seeds} seeds" if seeds > 1 else None)
+    corner = "lower right" if list(quantities.values())[-1].better == "higher" else "upper right"  # free of curves
+    every_axes[-1].legend(loc=corner, title=f"mean and range of {seeds} seeds" if seeds > 1 else None)
     return figure
 
 
