@@ -119,7 +119,7 @@ def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | N
         return 2
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
     text = f"{measure()}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, {versions}, "
-    text += f"`{command} {shlex.join(sys.argv[1:] if argv is None else argv)}`."
+    text += f"`{shlex.join([*command.split(), *(sys.argv[1:] if argv is None else argv)])}`."
     update_file(HOME / "RESULTS.md", text, command)
     print(text)
     return 0
