@@ -126,16 +126,14 @@ class RunFolder:
 
 def check_owner(path: Path, *, resume: bool) -> None:
     """Raises `ValueError`, in one line, if a folder holds something other than a run, or a run that is not resumed."""
-    if (path / CONFIG).exists():
+    # One listing answers both questions: between two looks, another process may begin a run.
+    files = set(os.listdir(path)) if path.is_dir() else set()
+    # A process that died before it wrote the configuration leaves at most these files.
+    begun = {DATA, LOCK, unfinished(path / DATA).name, unfinished(path / CONFIG).name}
+    if CONFIG in files:
         if not resume:
             raise ValueError(f"--output-dir {path} holds a run: go on with it by --resume, or choose a new folder")
-    # A process that died before it wrote the configuration leaves at most these files.
-    elif path.is_dir() and not set(os.listdir(path)) <= {
-        DATA,
-        LOCK,
-        unfinished(path / DATA).name,
-        unfinished(path / CONFIG).name,
-    }:
+    elif not files <= begun:
         raise ValueError(f"--output-dir {path} is not empty, and no run: choose a new folder")
 
 
