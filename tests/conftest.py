@@ -1,3 +1,4 @@
+import gc
 import os
 import tempfile
 from unittest import mock
@@ -21,6 +22,9 @@ if os.environ["JAX_PLATFORMS"] == "cpu" and "XLA_FLAGS" not in os.environ:
 programs = tempfile.TemporaryDirectory(prefix="rnn_jax_tests_")
 jax.config.update("jax_compilation_cache_dir", programs.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+# Tracing allocates much of which nothing is garbage: by default, the collector takes a tenth of the suite's time.
+gc.freeze()
+gc.set_threshold(50_000)
 # No deadline: hypothesis would mistake compilation for slowness.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("default")

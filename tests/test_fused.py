@@ -49,18 +49,22 @@ def layout(request):
     return request.param
 
 
+# Compiled once for each cell, shape and implementation: both layouts are compared with the same scan.
+@functools.partial(jax.jit, static_argnames=("cell", "implementation", "reverse", "precision"))
+def run(cell, params, xs, state, *, implementation, lengths=None, key=None, reverse=False, precision=None):
+    """Gradients with respect to params, xs and state; outputs and final state."""
+
+    def value(params, xs, state):
+        options = {"lengths": lengths, "key": key, "reverse": reverse, "precision": precision}
+        outputs = rnn.unroll(cell, params, xs, state, implementation=implementation, **options)
+        return loss(outputs), outputs
+
+    return jax.grad(value, argnums=(0, 1, 2), has_aux=True)(params, xs, state)
+
+
 def unroll_and_differentiate(cell, params, xs, state, implementations: Any = ("fused", "scan"), **options):
-    """Outputs, final state, and gradients with respect to params, xs and state, by each of the implementations."""
-
-    @functools.partial(jax.jit, static_argnames="implementation")
-    def run(params, xs, state, implementation):
-        def value(params, xs, state):
-            outputs = rnn.unroll(cell, params, xs, state, implementation=implementation, **options)
-            return loss(outputs), outputs
-
-        return jax.grad(value, argnums=(0, 1, 2), has_aux=True)(params, xs, state)
-
-    return tuple(run(params, xs, state, implementation) for implementation in implementations)
+    """What `run` returns, by each of the implementations."""
+    return tuple(run(cell, params, xs, state, implementation=name, **options) for name in implementations)
 
 
 def assert_equal_to_rounding(actual, expected, rounding):
@@ -148,28 +152,33 @@ def test_second_derivatives(name):
     def value(x, implementation):
         return loss(rnn.unroll(cell, params, x, implementation=implementation))
 
-    def both_ways(implementation):
+    @functools.partial(jax.jit, static_argnums=1)
+    def both_ways(x, implementation):
         f = functools.partial(value, implementation=implementation)
-        return jax.jit(jax.hessian(f))(xs), jax.jit(jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2)))(xs)
+        return jax.hessian(f)(x), jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2))(x)
 
     with jax.enable_x64(True):
         params, xs = jax.tree.map(lambda a: a.astype(float), (params, xs))
-        assert_equal_to_rounding(both_ways("fused"), both_ways("scan"), rounding=1e-11)
+        assert_equal_to_rounding(both_ways(xs, "fused"), both_ways(xs, "scan"), rounding=1e-11)
+
+
+@functools.partial(jax.jit, static_argnames=("cell", "implementation"))
+def gradients_of_several(cell, params, xs, implementation):
+    """Gradients with respect to parameters and inputs that lead with one more axis."""
+
+    def value(params, xs):
+        return loss(rnn.unroll(cell, params, xs, lengths=jnp.array([5, 2, 0]), implementation=implementation))
+
+    return jax.vmap(jax.grad(value, argnums=(0, 1)))(params, xs)
 
 
 def test_vmap_over_parameters_and_sequences(cell, layout):
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(draw_params(cell, seed) for seed in range(2)))
     xs = draw_inputs(2, T, B)
-
-    def gradients(implementation):
-        def value(params, xs):
-            return loss(rnn.unroll(cell, params, xs, lengths=jnp.array([5, 2, 0]), implementation=implementation))
-
-        return jax.jit(jax.vmap(jax.grad(value, argnums=(0, 1))))(params, xs)
-
     with jax.enable_x64(True):
         params, xs = jax.tree.map(lambda a: a.astype(float), (params, xs))
-        assert_equal_to_rounding(gradients(layout), gradients("scan"), rounding=1e-12)
+        actual, expected = (gradients_of_several(cell, params, xs, way) for way in (layout, "scan"))
+        assert_equal_to_rounding(actual, expected, rounding=1e-12)
 
 
 def test_low_precision_keeps_its_dtype(cell):

@@ -17,6 +17,13 @@ SMALLER = {
         "(100, 64), (400, 16), (1600, 2)": "(100, 4), (200, 2), (300, 2)",
         "STEPS = 200": "STEPS = 5",
     },
+    "quickstart": {
+        "hidden_size=64, dataset": "hidden_size=8, steps=100, dataset",
+        "(64, 512)": "(64,)",
+        "steps=40": "steps=21",
+    },
+    "own_data": {"--steps=100": "--steps=20"},
+    "flax_models": {"range(400)": "range(20)", "np.arange(1, 401)": "np.arange(1, 21)"},
     "text": {"--steps=180": "--steps=2", "length=240": "length=20"},
 }
 

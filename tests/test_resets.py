@@ -125,7 +125,7 @@ def test_a_network_reads_sequences_in_a_row_as_if_apart(net):
     _, ys = apply(params, xs, resets=starts)
     for row, cuts in enumerate(([0, 3, 6], [0, 2, 6])):
         for start, stop in itertools.pairwise(cuts):
-            assert_close(ys[start:stop, row], net.apply(params, xs[start:stop, row])[1], atol=1e-5)
+            assert_close(ys[start:stop, row], apply(params, xs[start:stop, row])[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("net", list(LAYERS.values()), ids=list(LAYERS))

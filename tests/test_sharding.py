@@ -48,9 +48,15 @@ def train(encoder, data, **options):
     return list(fit(task.loss, OPTIMIZER, state, data, **options))
 
 
+@pytest.fixture(scope="module")
+def train_on_one(data):
+    """Trains an encoder on one device, the first time that it is asked to."""
+    return functools.cache(lambda name: train(ENCODERS[name](lambda cell: cell), data))
+
+
 @pytest.mark.parametrize(("name", "model_devices"), [*((name, 4) for name in ENCODERS), ("lstm stack", 8)])
-def test_devices_that_share_the_units_do_what_one_does(name, model_devices, data):
-    expected = train(ENCODERS[name](lambda cell: cell), data)
+def test_devices_that_share_the_units_do_what_one_does(name, model_devices, data, train_on_one):
+    expected = train_on_one(name)
     actual = train(ENCODERS[name](rnn.tensor_parallel), data, devices=jax.devices()[:8], model_devices=model_devices)
     for (state, metrics), (expected_state, expected_metrics) in zip(actual, expected, strict=True):
         assert_close((state.params, metrics), (expected_state.params, expected_metrics), atol=1e-5)

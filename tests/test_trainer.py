@@ -1,7 +1,9 @@
 """A run that is left alone: interrupted, killed, diverging, out of space, and still what it would have been."""
 
+import contextlib
 import csv
 import functools
+import io
 import os
 import random
 import re
@@ -42,6 +44,20 @@ SMALL += ["--checkpoint-every=50", "--devices=1"]
 def train_digits(capsys, folder, *argv, pictures=False):
     """Trains briefly; drawing would take half of the time."""
     return run_train(capsys, *SMALL, "--output-dir", folder, *argv, *([] if pictures else ["--no-pictures"]))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Lays a finished run of so many steps into a folder: a copy, as the run itself is trained but once."""
+    runs = tmp_path_factory.mktemp("trained")
+
+    def trained(folder, steps):
+        if not (runs / str(steps)).exists():
+            with contextlib.redirect_stdout(io.StringIO()):
+                assert train_digits(None, runs / str(steps), f"--steps={steps}")[0] == 0
+        shutil.copytree(runs / str(steps), folder)
+
+    return trained
 
 
 def assert_same_run(actual, expected):
@@ -160,9 +176,9 @@ def test_kill_9_at_random_moments_loses_at_most_the_steps_since_the_last_checkpo
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_a_damaged_newest_checkpoint_costs_a_warning_and_a_few_steps(tmp_path, capsys):
-    train_digits(capsys, tmp_path / "whole", "--steps=150")
-    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+def test_a_damaged_newest_checkpoint_costs_a_warning_and_a_few_steps(tmp_path, capsys, trained):
+    trained(tmp_path / "whole", 150)
+    trained(tmp_path / "cut", 150)
     for path in (tmp_path / "cut" / "checkpoints" / "150").rglob("*"):
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
@@ -173,9 +189,9 @@ def test_a_damaged_newest_checkpoint_costs_a_warning_and_a_few_steps(tmp_path, c
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path, capsys, monkeypatch):
+def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path, capsys, monkeypatch, trained):
     """And so it is where the other images are classified piece by piece."""
-    train_digits(capsys, tmp_path / "whole", "--steps=150")
+    trained(tmp_path / "whole", 150)
     monkeypatch.setattr("rnn_jax.data.examples.PIECE", 50 * (8 * 8 + 4))
     status, out, _ = train_digits(capsys, tmp_path / "cut", "--steps=150", "--data-on=host")
     assert status == 0
@@ -196,22 +212,22 @@ def test_data_on_the_host_change_no_bit_and_their_place_is_found_again(tmp_path,
 # --- faults ---
 
 
-def test_a_run_without_resume_destroys_nothing(tmp_path, capsys):
+def test_a_run_without_resume_destroys_nothing(tmp_path, capsys, trained):
     def content():
         return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    train_digits(capsys, tmp_path / "run", "--steps=60")
+    trained(tmp_path / "run", 100)
     before = content()
-    status, out, err = train_digits(capsys, tmp_path / "run", "--steps=60")
+    status, out, err = train_digits(capsys, tmp_path / "run", "--steps=100")
     assert (status, out, err.count("\n")) == (2, "", 1)
     with pytest.raises(SystemExit):
         train_digits(capsys, tmp_path / "run", "--steps=50", "--resume")
     assert content() == before
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, capsys):
+def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, capsys, trained):
     """A process that cannot write files of more than some bytes fails as on a full disk, in orbax's threads."""
-    train_digits(capsys, tmp_path / "run", "--steps=100")
+    trained(tmp_path / "run", 100)
     (tmp_path / "run" / "checkpoints" / "100").rename(tmp_path / "100")
 
     program = """
@@ -279,9 +295,9 @@ def test_the_step_at_which_the_loss_diverges_is_named(data, bad_step):
 # --- longer runs, and runs that begin from another's weights ---
 
 
-def test_a_run_made_longer_is_the_longer_run_where_the_learning_rate_is_constant(tmp_path, capsys):
-    train_digits(capsys, tmp_path / "whole", "--steps=150")
-    train_digits(capsys, tmp_path / "cut", "--steps=100")
+def test_a_run_made_longer_is_the_longer_run_where_the_learning_rate_is_constant(tmp_path, capsys, trained):
+    trained(tmp_path / "whole", 150)
+    trained(tmp_path / "cut", 100)
     status, out, err = run_train(capsys, "--resume", "--output-dir", tmp_path / "cut", "--steps=150")
     assert (status, err) == (0, "")
     assert "Resuming after step 100 of 150\n" in out
@@ -313,16 +329,16 @@ def test_a_run_made_longer_follows_the_longer_schedule(tmp_path, capsys):
     assert ends[0] < 0.01 < ends[1], "the learning rate rises again"
 
 
-def test_a_run_cannot_become_shorter_than_it_is(tmp_path, capsys):
-    train_digits(capsys, tmp_path / "run", "--steps=100")
+def test_a_run_cannot_become_shorter_than_it_is(tmp_path, capsys, trained):
+    trained(tmp_path / "run", 100)
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text().replace('"steps": 100', '"steps": null'))  # as a recipe says
     status, _, err = run_train(capsys, "--resume", "--output-dir", tmp_path / "run", "--steps=50")
     assert (status, err) == (2, "train.py: error: --steps 50 are fewer than the 100 that the run has made\n")
 
 
-def test_a_run_begins_from_the_weights_of_another(tmp_path, capsys):
-    train_digits(capsys, tmp_path / "first", "--steps=150")
+def test_a_run_begins_from_the_weights_of_another(tmp_path, capsys, trained):
+    trained(tmp_path / "first", 150)
     argv = ["--steps=1", "--seed=7", "--learning-rate=1e-20", "--init-from", tmp_path / "first"]
     status, _, err = train_digits(capsys, tmp_path / "second", *argv)
     assert (status, err) == (0, "")
@@ -345,12 +361,10 @@ def test_a_run_begins_from_the_weights_of_another(tmp_path, capsys):
         (["--init-from=nowhere"], "nowhere is not the folder of a run"),
     ],
 )
-def test_weights_of_another_network_are_refused(tmp_path_factory, capsys, argv, message):
-    folder = tmp_path_factory.getbasetemp() / "source"
-    if not folder.exists():
-        train_digits(capsys, folder, "--steps=1")
-    new = tmp_path_factory.mktemp("new") / "run"
-    status, out, err = train_digits(capsys, new, "--init-from", folder, *argv)
+def test_weights_of_another_network_are_refused(tmp_path, capsys, trained, argv, message):
+    trained(tmp_path / "source", 100)
+    new = tmp_path / "new"
+    status, out, err = train_digits(capsys, new, "--init-from", tmp_path / "source", *argv)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
     assert not new.exists()
