@@ -1,4 +1,4 @@
-"""The job of `benchmarks.start` as a plain PyTorch script: `start_pytorch.py {train,predict} FOLDER [FILE]`."""
+"""The job of `benchmarks.start` in plain PyTorch: `start_pytorch.py {train,predict} FOLDER [FILE]`."""
 
 import sys
 from pathlib import Path
