@@ -19,7 +19,10 @@ from benchmarks.peers import OURS, on_devices
 Results: TypeAlias = dict[str, Any]  # what `measure.measure` returns and results.json keeps
 Ratios: TypeAlias = dict[tuple[str, str], dict[Shape, float]]  # by peer and cell, then by shape
 
-WORDS = ("cell", "peer", "against", "which is", "batch, time, input, hidden", "our fastest", "their fastest", "recipe")
+WORDS = (
+    *("cell", "peer", "against", "which is", "batch, time, input, hidden", "our fastest", "their fastest", "recipe"),
+    *("job", "program", "longest"),
+)
 EMPTY = "–"  # noqa: RUF001 - an en dash, for what was not measured
 
 INTRODUCTION = """\

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from rnn_jax.app.cache import use_compilation_cache
 from rnn_jax.app.devices import check_devices, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         with mistakes():
             try:
+                use_compilation_cache(arguments.compilation_cache, lambda message: _notify(f"warning: {message}"))
                 check_devices()
                 model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.run_seed)
                 arguments.command(model, arguments)
@@ -159,6 +161,7 @@ def _parser() -> Parser:
         command.add_argument(
             seed_flag, type=int, metavar="N", dest="run_seed", help="one of the run's seeds; default: its first"
         )
+        command.add_argument("--compilation-cache", type=path, metavar="DIR", help="as in train.py; default: none")
         return command
 
     command = add_command(evaluate, "accuracy and loss on a split of the run's data")

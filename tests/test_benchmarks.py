@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 from tqdm import tqdm
 
 import benchmarks.__main__ as command
-from benchmarks import experiments, generation, latency, measure, report, text
+from benchmarks import experiments, generation, latency, measure, report, start, text
 from benchmarks.cases import GATES, SHAPES, TUTORIAL, Case, Shape, all_cases, default_cases
 from benchmarks.peers import Peer, find_peers
 from benchmarks.report import compute_ratios, section, update_file
@@ -151,6 +152,23 @@ def test_a_section_tells_its_versions_and_its_command(tmp_path, monkeypatch, cap
     written = (tmp_path / "RESULTS.md").read_text()
     assert "measured\n\n" in written
     assert f", jax {jax.__version__}, `python -m some --rounds 2`." in written
+
+
+def test_the_start_is_measured_in_whole_processes(tmp_path):
+    program = "import string\nprint('Step 0,')\nprint('Step 1, Minibatch Loss= 2')"
+    jobs = {("train", "PyTorch"): ["-c", program], ("predict", "PyTorch"): ["-c", "pass", "FOLDER"]}
+    times = start.measure(jobs, tmp_path, rounds=1)
+    trained, predicted = times.values()
+    assert trained.first_step is not None
+    assert 0 < trained.first_step < trained.end
+    assert predicted.first_step is None
+    times["train", "ours"] = start.Times(2 * trained.first_step, trained.end / 2)
+    assert re.search(r"\| train +\| ours +\| +\d\.\d\d \(2\.00\) \| +\d\.\d\d \(0\.50\) \|", start.times_table(times))
+    seconds = start.import_seconds(["-c", program])
+    assert seconds["string"] > 0
+    assert "string" in start.imports_table({("train", "ours"): {**seconds, "string": 9.0}})
+    with pytest.raises(subprocess.CalledProcessError):
+        start.time_process(["-c", "exit(1)"])
 
 
 def test_experiments_are_measured(monkeypatch):

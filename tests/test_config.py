@@ -35,7 +35,7 @@ def test_every_flag_sets_its_field(tmp_path):
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
         "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
         "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures "
-        f"--init-from {tmp_path}/other --accept-data"
+        f"--init-from {tmp_path}/other --accept-data --compilation-cache {tmp_path}/cache"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -66,6 +66,7 @@ def test_every_flag_sets_its_field(tmp_path):
         no_pictures=True,
         init_from=tmp_path / "other",
         accept_data=True,
+        compilation_cache=tmp_path / "cache",
     )
     others = [field for field in dataclasses.fields(Config) if field.name not in OWN_DATA + TEXT]
     assert all(getattr(config, field.name) != field.default for field in others)

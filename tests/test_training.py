@@ -27,6 +27,7 @@ from rnn_jax.training.host import read_ahead
 from rnn_jax.training.order import ExampleOrder
 from rnn_jax.training.step import evaluate, init_state, train_step
 from rnn_jax.training.stream import train_on_stream
+from rnn_jax.training.threefry import fold_in, key_words, permutation
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -82,6 +83,18 @@ def test_every_epoch_shows_every_example_once():
     for epoch in order:
         assert sorted(epoch) == list(range(N))
     assert not np.array_equal(order[0], order[1])
+
+
+@pytest.mark.parametrize("n", [1, 2, N, 1700])
+def test_permutations_are_those_of_jax(n):
+    key = jax.random.fold_in(jax.random.key(2**32 - 1), 5)
+    np.testing.assert_array_equal(key_words(key), fold_in(key_words(jax.random.key(2**32 - 1)), 5))
+    np.testing.assert_array_equal(permutation(key_words(key), n), jax.random.permutation(key, n))
+
+
+def test_the_order_takes_a_key_of_any_generator():
+    order = ExampleOrder(jax.random.key(3, impl="rbg"), N, batch_size=N)
+    np.testing.assert_array_equal(order.read(range(2)), ExampleOrder(jax.random.key(3), N, N).read(range(2)))
 
 
 @given(start=st.integers(0, 30), count=st.integers(1, 12), prepared=st.integers(1, 50))

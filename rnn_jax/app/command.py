@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rnn_jax.app.cache import use_compilation_cache
 from rnn_jax.app.checkpoint import check_encodable
 from rnn_jax.app.config import Config, read_config
 from rnn_jax.app.devices import Placement, check_devices, choose_placement, use_every_core, use_own_settings
@@ -76,6 +77,7 @@ def prepare(config: Config) -> tuple[Dataset, Placement, RunFolder | None, Param
     Raises:
       ValueError, DataError: for a mistake of the user's, before anything is written.
     """
+    use_compilation_cache(config.compilation_cache, warn)
     check_devices()
     check_encodable(config.output_dir or RUNS)
     if is_first() and config.output_dir is not None:

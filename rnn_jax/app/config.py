@@ -188,6 +188,13 @@ class Config:
     )
     no_pictures: bool = option(False, "draw no pictures into the run's folder", decides=False)
     tensorboard: bool = option(False, "write events for TensorBoard into the run's folder, too", decides=False)
+    compilation_cache: Path | None = option(
+        None,
+        "folder to keep compiled programs in, with which later runs start sooner; default: none, unless "
+        "$JAX_COMPILATION_CACHE_DIR names one",
+        decides=False,
+        saved=False,
+    )
     resume: bool = option(
         False,
         f"go on from the newest checkpoint in --output-dir, or, without that, in the newest folder of {RUNS}/; other "

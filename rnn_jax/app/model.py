@@ -224,7 +224,7 @@ def _shapes(task: Task, seeds: int) -> Params:
     lead = () if seeds == 1 else (seeds,)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding),
-        jax.eval_shape(task.init, jax.random.key(0)),
+        jax.eval_shape(lambda: task.init(jax.random.key(0))),  # within, where nothing is compiled
     )
 
 

@@ -11,6 +11,8 @@ from rnn_jax.app.folder import RunFolder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PICTURE_MODULES = ("matplotlib.backends.backend_agg", "matplotlib.figure", "matplotlib.ticker")  # imported on demand
+
 
 def save_picture(run: RunFolder, name: str, draw: Callable[[], "Figure"], warn: Callable[[str], None]) -> None:
     """Saves a picture in a run's folder, drawn with matplotlib's own defaults and without a display.

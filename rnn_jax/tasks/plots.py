@@ -112,7 +112,8 @@ def worst_mistakes(
     figure = make_figure(
         1.25 * columns, 1.65 * rows + 0.8, f"{title}\nthe {len(worst)} most certain of {len(wrong)} mistakes"
     )
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+    without_ticks = {"xticks": [], "yticks": []}  # Half of the time would go into ticks that are not shown.
+    for axes in figure.subplots(rows, columns, squeeze=False, subplot_kw=without_ticks).flat:
         axes.set_axis_off()
     for axes, i in zip(figure.axes, worst, strict=False):
         axes.imshow(examples.inputs[i], cmap="Greys")

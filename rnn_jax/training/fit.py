@@ -17,6 +17,7 @@ from rnn_jax.training.host import read_ahead
 from rnn_jax.training.order import ExampleOrder, Order, StreamOrder
 from rnn_jax.training.placement import on_one_device, place
 from rnn_jax.training.step import Batch, Loss, Metrics, TrainState, train_steps
+from rnn_jax.training.threefry import fold_in, key_words
 
 
 def jit_train_steps(
@@ -147,10 +148,11 @@ def fit(
     shape, step = state.step.shape, int(np.max(np.asarray(state.step)))
     calls = [range(*ends) for ends in itertools.pairwise([step, *_goals(step, steps, steps_per_call)])]
     max_steps = min(steps_per_call, steps)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(on_one_device(state).key.reshape(-1))
     orders: list[Order] = [
-        ExampleOrder(key, num_examples, batch_size) if state.carry is None else StreamOrder(num_examples, batch_size)
-        for key in keys
+        ExampleOrder(fold_in(words, 0), num_examples, batch_size)
+        if state.carry is None
+        else StreamOrder(num_examples, batch_size)
+        for words in key_words(on_one_device(state).key).reshape(-1, 2)
     ]
     if data_on == "device":
         data = place(examples, data_sharding)

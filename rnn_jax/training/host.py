@@ -55,7 +55,6 @@ def read_ahead(
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=READ_AHEAD)
     reader = iter(grain.MapDataset.source(calls).map(read).to_iter_dataset(options))
     for i, steps in enumerate(calls):
-        # Orders are drawn here, where no other computation is in flight: CPU devices wait for each other, and a
-        # computation of another thread could keep one of them from starting.
+        # The order forgets here the epochs that no reader needs any more.
         order.prepare(range(steps.start, calls[min(i + READ_AHEAD + 1, len(calls) - 1)].stop))
         yield next(reader)

@@ -1,13 +1,12 @@
 """The order of examples in training, a function of a key and of the step."""
 
-import functools
 import threading
 from typing import Protocol
 
-import jax
 import numpy as np
 
 from rnn_jax.base import Array
+from rnn_jax.training.threefry import fold_in, key_words, permutation
 
 
 class Order(Protocol):
@@ -29,15 +28,17 @@ class ExampleOrder:
     of the next, as in TensorFlow's `input_data`. The stream is a function of its key alone, so that the step number is
     its only state.
 
+    >>> import jax
     >>> order = ExampleOrder(jax.random.key(0), num_examples=4, batch_size=3)
     >>> batches = order.read(range(4))
     >>> batches.shape, sorted(batches.ravel()[:4].tolist())
     ((4, 3), [0, 1, 2, 3])
     """
 
-    def __init__(self, key: Array, num_examples: int, batch_size: int) -> None:
-        """Orders the examples 0 to `num_examples` - 1 by `key`, in batches of `batch_size`."""
-        self._key, self._num_examples, self._batch_size = key, num_examples, batch_size
+    def __init__(self, key: Array | np.ndarray, num_examples: int, batch_size: int) -> None:
+        """Orders the examples 0 to `num_examples` - 1 by a typed key or its words, in batches of `batch_size`."""
+        self._words = key if isinstance(key, np.ndarray) else key_words(key)
+        self._num_examples, self._batch_size = num_examples, batch_size
         # Drawing an epoch takes as long as several training steps, so epochs in use are kept.
         self._epochs: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
@@ -64,7 +65,7 @@ class ExampleOrder:
     def _epoch(self, epoch: int) -> np.ndarray:
         with self._lock:
             if epoch not in self._epochs:
-                self._epochs[epoch] = np.asarray(_shuffle(self._key, self._num_examples, epoch))
+                self._epochs[epoch] = permutation(fold_in(self._words, epoch), self._num_examples)
             return self._epochs[epoch]
 
 
@@ -94,8 +95,3 @@ class StreamOrder:
 
     def prepare(self, steps: range) -> None:
         """Does nothing: the order needs no random numbers."""
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _shuffle(key: Array, num_examples: int, epoch: int) -> Array:
-    return jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)

@@ -22,18 +22,25 @@ def test_validation_is_the_first_twelfth_of_training(tmp_path):
     assert (data.info.name, data.info.max_pixel, data.info.num_classes) == ("mnist", 255, 10)
 
 
-def test_digits_are_a_fixed_stratified_third():
+def test_digits_are_divided_as_scikit_learn_divides_them():
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
-    first, second = load_dataset("digits"), load_dataset("digits")
-    assert [len(split.targets) for split in (first.validation, first.train, first.test)] == [99, 1099, 599]
-    assert first.train.inputs.shape[1:] == (8, 8)
-    assert first.train.inputs.max() == first.info.max_pixel == 16
-    np.testing.assert_array_equal(first.test.inputs, second.test.inputs)
-    assert np.ptp(np.bincount(first.test.targets)) <= 3
-    everything = np.concatenate([split.inputs for split in (first.train, first.validation, first.test)])
-    originals = np.asarray(load_digits(return_X_y=True)[0]).astype(np.uint8)
-    assert sorted(map(bytes, everything)) == sorted(map(bytes, originals))
+    data = load_dataset("digits")
+    assert [len(split.targets) for split in (data.validation, data.train, data.test)] == [99, 1099, 599]
+    assert data.train.inputs.shape[1:] == (8, 8)
+    assert data.train.inputs.max() == data.info.max_pixel == 16
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
+    training, test = train_test_split(np.arange(len(labels)), test_size=599, stratify=labels, random_state=0)
+    for split, rows in ((data.validation, training[:99]), (data.train, training[99:]), (data.test, test)):
+        np.testing.assert_array_equal(split.inputs, pixels[rows].reshape(-1, 8, 8))
+        np.testing.assert_array_equal(split.targets, labels[rows])
+
+
+def test_digits_without_scikit_learn_are_one_line(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"^the digits come with scikit-learn, which is missing: pip install"):
+        load_dataset("digits")
 
 
 def test_auto_is_mnist_if_it_is_there(tmp_path):
@@ -111,6 +118,8 @@ def test_the_default_folder_is_that_of_tfds(tmp_path, monkeypatch):
 
 
 def test_importing_does_not_import_the_slow_libraries():
-    code = "import sys, rnn_jax.data; print({'tensorflow_datasets', 'sklearn'} & set(sys.modules))"
+    code = """import sys, rnn_jax.data
+rnn_jax.data.load_dataset('digits')
+print({'tensorflow_datasets', 'sklearn'} & set(sys.modules))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
