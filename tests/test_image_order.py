@@ -1,6 +1,7 @@
 """Images read by rows, by pixels, and in a fixed order of the pixels."""
 
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from rnn_jax.data import load_dataset
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.image_order import ORDERS, permutation, read_in_order
 
-IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+IMAGES: Any = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 
 def test_each_order_has_its_steps():

@@ -3,9 +3,9 @@
 Letters: R rows of pixels in an image, C columns of pixels in a row.
 """
 
-import numpy as np
+from typing import Any
 
-from rnn_jax.base import Array
+import numpy as np
 
 ORDERS = "rows", "pixels", "permuted"
 
@@ -18,7 +18,7 @@ def step_size(image_shape: tuple[int, int], order: str) -> int:
     return image_shape[1] if order == "rows" else 1
 
 
-def read_in_order(images: Array, order: str) -> Array:
+def read_in_order(images: Any, order: str) -> Any:
     """Makes sequences of images.
 
     Args:
