@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import functools
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,9 +34,8 @@ from rnn_jax.tasks.image_order import ORDERS, step_size
 from rnn_jax.training.step import evaluate, init_state, train_steps
 
 COMMAND = "python -m benchmarks.tasks"
-BATCH_SIZE = 64
 STEPS_PER_CALL = 5
-TESTED = 1000  # sequences
+WARM_UP = 0.05  # of the seconds
 EVALUATIONS = 10  # of each run
 WITHIN = 0.04  # a number is predicted correctly
 CELL_OPTIONS = {"r_min": 0.9, "r_max": 0.999}  # of LRU, as its paper has them for long sequences
@@ -44,10 +44,10 @@ INTRODUCTION = """\
 ## Accuracy by seconds of training
 
 Test accuracy on {tested:,} sequences after {seconds:g} seconds of training, or after fewer where all were right.
-{layers} residual blocks of {hidden_size} units (`benchmarks/blocks.py`), Adam at a learning rate of
-{learning_rate:g}, gradients clipped to norm 1, batches of {batch_size}, seed {seed}; nothing is tuned for a cell. Seconds are of processor time without compilation and
-tests: on one core, other work does not count. The second table has the updates of this time.
-`benchmarks/synthetic_tasks.py` defines the tasks."""
+{layers} residual blocks of {hidden_size} units (`benchmarks/blocks.py`), Adam with a warm-up to a learning rate of
+{learning_rate:g} and a cosine to 0, gradients clipped to norm 1, batches of {batch_size}, seed {seed}; nothing is tuned
+for a cell. Seconds are of processor time without compilation and tests: on one core, other work does not count. The
+second table has the updates of this time. `benchmarks/synthetic_tasks.py` defines the tasks."""
 
 
 class Metrics(NamedTuple):
@@ -94,14 +94,14 @@ class Exercise(NamedTuple):
     Attributes:
       name: its name in the table.
       draw: (random numbers, N) -> N examples to train on.
-      test: draws `TESTED` examples, always the same.
+      test: draws N examples to test on.
       num_tokens: V, of tokens; None for features.
       task: makes the library's task, or `Sequences`, of an encoder.
     """
 
     name: str
     draw: Callable[[np.random.Generator, int], Examples]
-    test: Callable[[], Examples]
+    test: Callable[[int], Examples]
     num_tokens: int | None
     task: Callable[[Layer], Any]
 
@@ -139,7 +139,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         encoder = make_encoder(
             CELLS[cell].make(arguments.hidden_size, CELL_OPTIONS), arguments.layers, known[name].num_tokens
         )
-        run = train(known[name], encoder, arguments.seconds, arguments.learning_rate, arguments.seed)
+        run = train(
+            known[name],
+            encoder,
+            seconds=arguments.seconds,
+            learning_rate=arguments.learning_rate,
+            batch_size=arguments.batch_size,
+            tested=arguments.tested,
+            seed=arguments.seed,
+        )
         runs[name, cell] = run
         print(f"{name}, {cell}: {run.summary(arguments.seconds)}, {run.steps} steps", flush=True)
         report(runs, arguments, command)
@@ -156,7 +164,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=2, help="default: 2")
     parser.add_argument("--hidden-size", type=int, default=64, help="default: 64")
     parser.add_argument("--length", type=int, help="steps of the synthetic tasks, in place of each one's own")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="default: 0.003")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="the highest (default: 0.003)")
+    parser.add_argument("--batch-size", type=int, default=64, help="default: 64")
+    parser.add_argument("--tested", type=int, default=1000, help="sequences of the test (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST, as in train.py")
     parser.add_argument("--output", type=Path, default=HOME, help="the folder of RESULTS.md and tasks.png")
@@ -197,8 +207,8 @@ def make_synthetic(
     def task(encoder: Layer) -> Sequences:
         return Sequences(rnn.Classifier(encoder, num_outputs, readout=readout), input_size)
 
-    def test() -> Examples:
-        return generate(np.random.default_rng(1), TESTED, **(of_test or sizes))
+    def test(count: int) -> Examples:
+        return generate(np.random.default_rng(1), count, **(of_test or sizes))
 
     return Exercise(name, functools.partial(generate, **sizes), test, num_tokens, task)
 
@@ -210,8 +220,8 @@ def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
         rows = rng.integers(len(mnist().train.targets), size=count)
         return Examples(mnist().train.inputs[rows], mnist().train.targets[rows])
 
-    def test() -> Examples:
-        return Examples(mnist().test.inputs[:TESTED], mnist().test.targets[:TESTED])
+    def test(count: int) -> Examples:
+        return Examples(mnist().test.inputs[:count], mnist().test.targets[:count])
 
     def task(encoder: Layer) -> Classification:
         info = mnist().info
@@ -221,31 +231,50 @@ def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
     return Exercise(f"mnist-{order}", draw, test, None, task)
 
 
-def train(exercise: Exercise, encoder: Layer, seconds: float, learning_rate: float, seed: int = 0) -> Run:
-    """Trains until the seconds are over, or all test sequences are predicted correctly."""
-    task, rng, test = exercise.task(encoder), np.random.default_rng((seed, 0)), exercise.test()
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
+def train(
+    exercise: Exercise,
+    encoder: Layer,
+    *,
+    seconds: float,
+    learning_rate: float,
+    batch_size: int,
+    tested: int,
+    seed: int,
+) -> Run:
+    """Trains until the seconds are over, or all test sequences are predicted correctly.
+
+    The learning rate follows the seconds: a linear warm-up, then a cosine to 0.
+    """
+    task, rng, test = exercise.task(encoder), np.random.default_rng((seed, 0)), exercise.test(tested)
+    make_optimizer = optax.inject_hyperparams(
+        lambda learning_rate: optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate))
+    )
+    optimizer = make_optimizer(learning_rate=learning_rate)
     state = jax.jit(init_state, static_argnums=(0, 1))(task.init, optimizer, jax.random.key(seed))
 
-    def draw(count: int) -> Examples:
-        examples = exercise.draw(rng, count * BATCH_SIZE)
-        return jax.tree.map(lambda a: a.reshape(count, BATCH_SIZE, *a.shape[1:]), examples)
+    def draw() -> Examples:
+        examples = exercise.draw(rng, STEPS_PER_CALL * batch_size)
+        return jax.tree.map(lambda a: a.reshape(STEPS_PER_CALL, batch_size, *a.shape[1:]), examples)
 
-    @jax.jit
-    def take(state: Any, batches: Examples) -> Any:
-        return train_steps(task.loss, optimizer, state, batches, None, jnp.int32(len(batches.targets)))[0]
+    def take(state: Any, batches: Examples, rate: Array) -> Any:
+        state.opt_state.hyperparams["learning_rate"] = rate
+        return train_steps(task.loss, optimizer, state, batches, None, jnp.int32(STEPS_PER_CALL))[0]
 
     @jax.jit
     def accuracy(params: Params, test: Examples) -> Array:
         return evaluate(task.loss, params, test, batch_size=100).accuracy
 
-    take_compiled = take.lower(state, draw(STEPS_PER_CALL)).compile()
+    take_compiled = jax.jit(take).lower(state, draw(), jnp.float32(0)).compile()
     spent, done, course = 0.0, 0, []
     while not course or (spent < seconds and course[-1][1] < 1):
         while spent < seconds * (len(course) + 1) / EVALUATIONS:
-            batches = draw(STEPS_PER_CALL)
+            part = spent / seconds
+            factor = (
+                part / WARM_UP if part < WARM_UP else (1 + math.cos(math.pi * (part - WARM_UP) / (1 - WARM_UP))) / 2
+            )
+            batches, rate = draw(), jnp.float32(learning_rate * factor)
             began = time.process_time()
-            state = jax.block_until_ready(take_compiled(state, batches))
+            state = jax.block_until_ready(take_compiled(state, batches, rate))
             spent, done = spent + time.process_time() - began, done + STEPS_PER_CALL
         course.append((spent, float(accuracy(state.params, test))))
     times, accuracies = zip(*course, strict=True)
@@ -255,7 +284,6 @@ def train(exercise: Exercise, encoder: Layer, seconds: float, learning_rate: flo
 def report(runs: Mapping[tuple[str, str], Run], arguments: argparse.Namespace, command: str) -> None:
     """Writes the section of RESULTS.md, and draws the picture of the main one."""
     where = {"machine": describe_machine(), "date": time.strftime("%Y-%m-%d")}
-    values = {**vars(arguments), "batch_size": BATCH_SIZE, "tested": TESTED}
     names = [name for name in arguments.tasks if any(task == name for task, _ in runs)]
 
     def table(describe: Callable[[Run], str]) -> str:
@@ -266,7 +294,7 @@ def report(runs: Mapping[tuple[str, str], Run], arguments: argparse.Namespace, c
         return make_table(["cell", *names], rows)
 
     parts = [
-        INTRODUCTION.format(**values),
+        INTRODUCTION.format(**vars(arguments)),
         table(lambda run: run.summary(arguments.seconds)),
         table(lambda run: f"{run.steps:,}"),
         f"{machine_label(where)}, jax {jax.__version__}, `{command}`.",

@@ -101,9 +101,22 @@ def test_a_run_that_ends_early_names_its_seconds():
     assert tasks.Run((5.0, 10.1), (0.5, 0.7504), 90).summary(10) == "0.750"
 
 
-def test_a_rehearsal_writes_a_table_and_a_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(tasks, "TESTED", 20)
-    flags = ["--cells", "vanilla", "--tasks", "adding", "parity", "--layers", "1", "--hidden-size", "2"]
+def test_a_rehearsal_writes_a_table_and_a_picture(tmp_path):
+    flags = [
+        "--tested",
+        "20",
+        "--batch-size",
+        "4",
+        "--cells",
+        "vanilla",
+        "--tasks",
+        "adding",
+        "parity",
+        "--layers",
+        "1",
+        "--hidden-size",
+        "2",
+    ]
     argv = [*flags, "--seconds", "0.01", "--length", "3", "--output", str(tmp_path)]
     assert tasks.main(argv) == 0
     text = Path(tmp_path / "RESULTS.md").read_text()
