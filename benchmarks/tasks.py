@@ -277,6 +277,7 @@ def train(
             state = jax.block_until_ready(take_compiled(state, batches, rate))
             spent, done = spent + time.process_time() - began, done + STEPS_PER_CALL
         course.append((spent, float(accuracy(state.params, test))))
+        print(f"{spent:.0f} s, {done} steps: {course[-1][1]:.4f}", file=sys.stderr, flush=True)
     times, accuracies = zip(*course, strict=True)
     return Run(times, accuracies, done)
 
