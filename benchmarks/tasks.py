@@ -225,7 +225,7 @@ def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
 
     def task(encoder: Layer) -> Classification:
         info = mnist().info
-        network = rnn.Classifier(encoder, info.num_classes, readout="mean")
+        network = rnn.Classifier(encoder, info.num_classes)
         return Classification(network, step_size(info.image_shape, order), scale=info.max_pixel, order=order)
 
     return Exercise(f"mnist-{order}", draw, test, None, task)
