@@ -20,11 +20,10 @@ import numpy as np
 import optax
 
 import rnn_jax as rnn
-from benchmarks.__main__ import HOME
 from benchmarks.blocks import make_encoder
-from benchmarks.measure import describe_machine
+from benchmarks.measure import HOME
 from benchmarks.plot import plot_curves
-from benchmarks.report import EMPTY, machine_label, make_table, update_file
+from benchmarks.report import EMPTY, make_table, write_section
 from benchmarks.synthetic_tasks import IGNORED, adding, associative_recall, copying, parity, selective_copying
 from rnn_jax.base import Array, Layer, Params
 from rnn_jax.cells import CELLS
@@ -34,6 +33,7 @@ from rnn_jax.tasks.image_order import ORDERS, step_size
 from rnn_jax.training.step import evaluate, init_state, train_steps
 
 COMMAND = "python -m benchmarks.tasks"
+PACKAGES = ("jax", "optax")
 STEPS_PER_CALL = 5
 WARM_UP = 0.05  # of the seconds
 EVALUATIONS = 10  # of each run
@@ -41,7 +41,7 @@ WITHIN = 0.04  # a number is predicted correctly
 CELL_OPTIONS = {"r_min": 0.9, "r_max": 0.999}  # of LRU, as its paper has them for long sequences
 
 INTRODUCTION = """\
-## Accuracy by seconds of training
+## Accuracy by seconds of training{of_section}
 
 Test accuracy on {tested:,} sequences after {seconds:g} seconds of training, or after fewer where all were right.
 {layers} residual blocks of {hidden_size} units (`benchmarks/blocks.py`), Adam with a warm-up to a learning rate of
@@ -130,34 +130,29 @@ class Run(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains every cell on every task, and writes the results after each; returns the exit status."""
-    arguments = parse(argv)
-    command = " ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)])
-    known = exercises(arguments.length, arguments.data_dir)
-    runs: dict[tuple[str, str], Run] = {}
-    for name, cell in itertools.product(arguments.tasks, arguments.cells):
-        encoder = make_encoder(
-            CELLS[cell].make(arguments.hidden_size, CELL_OPTIONS), arguments.layers, known[name].num_tokens
-        )
-        run = train(
-            known[name],
-            encoder,
-            seconds=arguments.seconds,
-            learning_rate=arguments.learning_rate,
-            batch_size=arguments.batch_size,
-            tested=arguments.tested,
-            seed=arguments.seed,
-        )
-        runs[name, cell] = run
-        print(f"{name}, {cell}: {run.summary(arguments.seconds)}, {run.steps} steps", flush=True)
-        report(runs, arguments, command)
-    return 0
+    """Trains every cell on every task, and writes the results; returns the exit status."""
+    sections = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    sections.add_argument("--section", help="a word for a section of RESULTS.md beside the main one")
+    chosen, argv = sections.parse_known_args(argv)
+    arguments = parse(argv, sections)
+
+    def measure() -> str:
+        runs = train_all(arguments)
+        if chosen.section:
+            return describe(runs, arguments, f": {chosen.section}")
+        curves = {name: {cell: run[:2] for (task, cell), run in runs.items() if task == name} for name, _ in runs}
+        plot_curves(curves, "seconds of training", "test accuracy").savefig(HOME / "tasks.png", dpi=100)
+        return describe(runs, arguments) + "\n\n![Accuracy by seconds of training](tasks.png)"
+
+    command = f"{COMMAND} --section {chosen.section}" if chosen.section else COMMAND
+    return write_section(command, PACKAGES, argv, measure)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses the command line."""
+def parse(argv: Sequence[str], sections: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parses the command line; the flag of `sections` is in the help alone."""
     names = list(exercises(None, None))
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Trains every cell on tasks that test its memory.")
+    description = "Trains every cell on tasks that test its memory."
+    parser = argparse.ArgumentParser(prog=COMMAND, description=description, parents=[sections])
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="default: all")
     parser.add_argument("--tasks", nargs="+", choices=names, default=names, help="default: all")
     parser.add_argument("--seconds", type=float, default=20, help="of processor time, of each run (default: 20)")
@@ -169,8 +164,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tested", type=int, default=1000, help="sequences of the test (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST, as in train.py")
-    parser.add_argument("--output", type=Path, default=HOME, help="the folder of RESULTS.md and tasks.png")
-    parser.add_argument("--section", default="", help="a word for a section of RESULTS.md beside the main one")
     return parser.parse_args(argv)
 
 
@@ -231,6 +224,23 @@ def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
     return Exercise(f"mnist-{order}", draw, test, None, task)
 
 
+def train_all(arguments: argparse.Namespace) -> dict[tuple[str, str], Run]:
+    """Returns the runs by task and cell: all, or those before an interruption."""
+    known, runs = exercises(arguments.length, arguments.data_dir), {}
+    options = {name: getattr(arguments, name) for name in ("seconds", "learning_rate", "batch_size", "tested", "seed")}
+    for name, cell in itertools.product(arguments.tasks, arguments.cells):
+        num_tokens = known[name].num_tokens
+        encoder = make_encoder(CELLS[cell].make(arguments.hidden_size, CELL_OPTIONS), arguments.layers, num_tokens)
+        try:
+            runs[name, cell] = run = train(known[name], encoder, **options)
+        except KeyboardInterrupt:
+            if runs:
+                break
+            raise
+        print(f"{name}, {cell}: {run.summary(arguments.seconds)}, {run.steps} steps", flush=True)
+    return runs
+
+
 def train(
     exercise: Exercise,
     encoder: Layer,
@@ -282,30 +292,19 @@ def train(
     return Run(times, accuracies, done)
 
 
-def report(runs: Mapping[tuple[str, str], Run], arguments: argparse.Namespace, command: str) -> None:
-    """Writes the section of RESULTS.md, and draws the picture of the main one."""
-    where = {"machine": describe_machine(), "date": time.strftime("%Y-%m-%d")}
-    names = [name for name in arguments.tasks if any(task == name for task, _ in runs)]
+def describe(runs: Mapping[tuple[str, str], Run], arguments: argparse.Namespace, of_section: str = "") -> str:
+    """Returns the introduction and the tables of accuracies and of updates."""
 
-    def table(describe: Callable[[Run], str]) -> str:
+    def table(entry: Callable[[Run], str]) -> str:
         rows = [
-            [cell, *(describe(runs[name, cell]) if (name, cell) in runs else EMPTY for name in names)]
+            [cell, *(entry(runs[name, cell]) if (name, cell) in runs else EMPTY for name in arguments.tasks)]
             for cell in arguments.cells
         ]
-        return make_table(["cell", *names], rows)
+        return make_table(["cell", *arguments.tasks], rows)
 
-    parts = [
-        INTRODUCTION.format(**vars(arguments)),
-        table(lambda run: run.summary(arguments.seconds)),
-        table(lambda run: f"{run.steps:,}"),
-        f"{machine_label(where)}, jax {jax.__version__}, `{command}`.",
-    ]
-    section = f"{COMMAND} --section {arguments.section}" if arguments.section else COMMAND
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    update_file(arguments.output / "RESULTS.md", "\n\n".join(parts), section)
-    if not arguments.section:
-        curves = {name: {cell: run[:2] for (task, cell), run in runs.items() if task == name} for name in names}
-        plot_curves(curves, "seconds of training", "test accuracy").savefig(arguments.output / "tasks.png", dpi=100)
+    introduction = INTRODUCTION.format(of_section=of_section, **vars(arguments))
+    accuracies = table(lambda run: run.summary(arguments.seconds))
+    return "\n\n".join([introduction, accuracies, table(lambda run: f"{run.steps:,}")])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The benchmark of tasks: what its generators draw, and a rehearsal of it."""
 
 import functools
-from pathlib import Path
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rnn_jax as rnn
-from benchmarks import tasks
+from benchmarks import report, tasks
 from benchmarks.blocks import make_encoder
 from benchmarks.synthetic_tasks import IGNORED, adding, associative_recall, copying, parity, selective_copying
 from rnn_jax.data import Examples
@@ -91,7 +91,7 @@ def test_every_scored_step_counts_alike_and_others_not_at_all(rng):
             answers = jax.nn.one_hot(jnp.asarray(examples.targets).T, 4)
             return params * answers.at[-1, 0].multiply(-1)  # one of six steps wrong
 
-    loss, metrics = tasks.Sequences(Oracle(), 4).loss(jnp.float32(9), examples)  # type: ignore
+    loss, metrics = jax.jit(tasks.Sequences(Oracle(), 4).loss)(jnp.float32(9), examples)  # type: ignore
     np.testing.assert_allclose(metrics.accuracy, 5 / 6, rtol=1e-6)
     np.testing.assert_allclose(loss, (5 * np.log(1 + 3 * np.exp(-9)) + np.log(3 + np.exp(-9)) + 9) / 6, rtol=0.05)
 
@@ -101,39 +101,44 @@ def test_a_run_that_ends_early_names_its_seconds():
     assert tasks.Run((5.0, 10.1), (0.5, 0.7504), 90).summary(10) == "0.750"
 
 
-def test_a_rehearsal_writes_a_table_and_a_picture(tmp_path):
-    flags = [
-        "--tested",
-        "20",
-        "--batch-size",
-        "4",
-        "--cells",
-        "vanilla",
-        "--tasks",
-        "adding",
-        "parity",
-        "--layers",
-        "1",
-        "--hidden-size",
-        "2",
-    ]
-    argv = [*flags, "--seconds", "0.01", "--length", "3", "--output", str(tmp_path)]
+def test_a_rehearsal_writes_a_table_and_a_picture(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    monkeypatch.setattr(tasks, "HOME", tmp_path)
+    sizes = "--tested 20 --batch-size 4 --layers 1 --hidden-size 2 --seconds 0.01 --length 3"
+    argv = ["--cells", "vanilla", "--tasks", "parity", *sizes.split()]
     assert tasks.main(argv) == 0
-    text = Path(tmp_path / "RESULTS.md").read_text()
-    assert "| cell    |   adding |   parity |" in text
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| cell    |   parity |" in text
     assert text.count("| vanilla") == 2
     assert f"`python -m benchmarks.tasks {' '.join(argv)}`" in text
     assert (tmp_path / "tasks.png").stat().st_size > 5000
 
 
+def test_a_section_has_a_name_and_an_interruption_keeps_what_is_done(tmp_path, monkeypatch):
+    def train_once(exercise, *_, **__):
+        if exercise.name == "copying":
+            raise KeyboardInterrupt
+        return tasks.Run((1.0,), (0.25,), 1234)
+
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    monkeypatch.setattr(tasks, "train", train_once)
+    argv = ["--tasks", "adding", "copying", "--section", "short", "--cells", "lru", "--seconds", "1"]
+    assert tasks.main(argv) == 0
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "## Accuracy by seconds of training: short" in text
+    assert re.search(r"\| lru +\| +0\.250 \| +– \|", text)  # noqa: RUF001
+    assert re.search(r"\| lru +\| +1,234 \| +– \|", text)  # noqa: RUF001
+    assert "`python -m benchmarks.tasks --section short --tasks adding copying --cells lru --seconds 1`" in text
+
+
 def test_a_block_reads_features_or_tokens_step_by_step():
     cell = rnn.MinGRU(4)
     xs = jax.random.normal(jax.random.key(1), (5, 2, 3))
-    for encoder, inputs in ((make_encoder(cell, 2), xs), (make_encoder(cell, 1, 7), jnp.arange(10).reshape(5, 2) % 7)):
+    for encoder, inputs in ((make_encoder(cell, 1), xs), (make_encoder(cell, 1, 7), jnp.arange(10).reshape(5, 2) % 7)):
         net = rnn.Classifier(encoder, 2, readout="every_step")
-        params = net.init(jax.random.key(0), 3 if inputs is xs else 7)
+        params = jax.jit(net.init, static_argnums=1)(jax.random.key(0), 3 if inputs is xs else 7)
         _, logits = jax.lax.scan(functools.partial(net.step, params), net.initial_state((2,)), inputs)
-        np.testing.assert_allclose(logits, net.apply(params, inputs), atol=1e-5)
+        np.testing.assert_allclose(logits, jax.jit(net.apply)(params, inputs), atol=1e-5)
 
 
 @pytest.mark.parametrize("order", ["rows", "permuted"])
@@ -146,4 +151,4 @@ def test_images_are_drawn_with_their_classes_and_read_in_order(rng, order):
     np.testing.assert_array_equal(drawn.targets, drawn.inputs[:, 0, 0] % 10)
     task = exercise.task(rnn.stack(rnn.GRU(3)))
     assert (task.order, task.input_size, task.scale) == (order, {"rows": 4, "permuted": 1}[order], 255)
-    assert task.init(jax.random.key(0)).w.shape == (3, 10)
+    assert jax.eval_shape(task.init, jax.random.key(0)).w.shape == (3, 10)
