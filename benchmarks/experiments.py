@@ -3,15 +3,19 @@
 import argparse
 import datetime
 import functools
+import itertools
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -19,11 +23,17 @@ import rnn_jax as rnn
 from benchmarks.__main__ import HOME
 from benchmarks.cases import SHAPES, Shape
 from benchmarks.measure import PAUSE, describe_machine
+from benchmarks.plot import plot_curves
 from benchmarks.report import machine_label, update_file
+from rnn_jax.data import load_dataset
 from rnn_jax.implementations import fused
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.recurrence import by_halves, in_a_loop
 from rnn_jax.implementations.table import FUSED
+from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.image_order import read_in_order, step_size
+from rnn_jax.training.fit import fit
+from rnn_jax.training.step import init_state
 
 REMAT: dict[str, dict[str, Any]] = {
     'implementation="scan"': {"implementation": "scan"},
@@ -32,6 +42,11 @@ REMAT: dict[str, dict[str, Any]] = {
     "remat=1024": {"remat": 1024},
 }
 HOWS = ("scan", "fused", "parallel")
+NEWTON_FIGURES = "rounds", "outputs", "gradients"
+NEWTON_CASES = (
+    *((cell, "rows") for cell in (rnn.LSTM(32), rnn.GRU(32), rnn.LSTM(128), rnn.GRU(128))),
+    *((cell, "pixels") for cell in (rnn.LSTM(32), rnn.GRU(32))),
+)
 PARALLEL_CELLS = (rnn.MinGRU, rnn.LRU, rnn.GRU, rnn.LSTM)
 MORE_SHAPES = (Shape(16, 50, 256, 256), Shape(64, 50, 256, 256), Shape(128, 50, 512, 512), Shape(256, 50, 512, 512))
 
@@ -44,13 +59,16 @@ def main() -> int:
     )
     parser.add_argument(
         "name",
-        choices=["long-sequences", "layout", "joining", "products", "parallel"],
+        choices=["long-sequences", "layout", "joining", "products", "parallel", "newton"],
         help="long-sequences: memory and time of a training step with and without rematerialization, batch 32, input "
         "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops; joining: the "
         "vectors of a product joined or apart; products: the rate of the product in a step, by XLA and by PyTorch; "
-        "parallel: steps one by one and all at once, batch 1, hidden 32, T from 100 to 100,000",
+        "parallel: steps one by one and all at once, batch 1, hidden 32, T from 100 to 100,000; newton: rounds of "
+        "Newton's method and the difference from a scan, before and after training on MNIST",
     )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
+    parser.add_argument("--data-dir", type=Path, help="the folder of MNIST, as in train.py")
+    parser.add_argument("--steps", type=int, default=300, help="updates before newton measures again (default: 300)")
     arguments = parser.parse_args()
     if arguments.name == "layout":
         text = measure_layouts((*SHAPES, *MORE_SHAPES), arguments.rounds)
@@ -60,6 +78,8 @@ def main() -> int:
         text = measure_products(SHAPES, arguments.rounds)
     elif arguments.name == "parallel":
         text = measure_parallel((100, 1000, 10_000, 100_000), arguments.rounds)
+    elif arguments.name == "newton":
+        text = measure_newton(arguments.steps, arguments.data_dir)
     else:
         text = measure_long_sequences(16_384, arguments.rounds)
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
@@ -175,11 +195,13 @@ def measure_parallel(lengths: tuple[int, ...], rounds: int) -> str:
         seconds = median_seconds(steps, arguments, rounds)
         rows.append([f"{num_steps:,}", *(f"{1e3 * seconds[name]:.3g}" for name in recurrences)])
     text = (
-        "## Parallel over time\n\nA linear recurrence of 32 units, forward: milliseconds, median of "
-        f"{rounds} interleaved rounds.\n\n" + make_table(["steps", *recurrences], rows)
+        "## Parallel over time\n\n![Time against the number of steps](parallel.png)\n\n"
+        f"A linear recurrence of 32 units, forward: milliseconds, median of {rounds} interleaved rounds.\n\n"
+        + make_table(["steps", *recurrences], rows)
     )
+    curves: dict[str, Any] = {}
     for make_cell in PARALLEL_CELLS:
-        rows = []
+        rows, of_cell = [], {name: ([], []) for name in HOWS}
         for num_steps in lengths:
             shape, names = Shape(1, num_steps, 32, 32), ["scan", "parallel"]
             if issubclass(make_cell, rnn.EquationsCell):
@@ -187,13 +209,65 @@ def measure_parallel(lengths: tuple[int, ...], rounds: int) -> str:
                 names = ["scan", "fused", *(["parallel"] if num_steps <= 10_000 else [])]
             steps = {name: compile_step(shape, make_cell, implementation=name) for name in names}
             seconds = median_seconds(steps, make_arguments(shape, make_cell), rounds)
-            columns = (
-                f"{1e3 * seconds[name]:.3g}" if name in seconds else "" for name in ("scan", "fused", "parallel")
-            )
+            for name in names:
+                of_cell[name][0].append(num_steps)
+                of_cell[name][1].append(1e3 * seconds[name])
+            columns = (f"{1e3 * seconds[name]:.3g}" if name in seconds else "" for name in HOWS)
             rows.append([f"{num_steps:,}", *columns])
-        table = make_table(["steps", "scan", "fused", "parallel"], rows)
+        curves[f"{make_cell.__name__}(32)"] = {name: values for name, values in of_cell.items() if values[0]}
+        table = make_table(["steps", *HOWS], rows)
         text += f"\n\nA training step of `{make_cell.__name__}(32)`, batch 1: milliseconds.\n\n{table}"
+    plot_curves(curves, "steps", "training step, ms", log=True).savefig(HOME / "parallel.png", dpi=100)
     return text
+
+
+def measure_newton(num_updates: int, data_dir: Path | None) -> str:
+    """A table of the rounds of Newton's method before and after training on MNIST, in Markdown."""
+    data, rows = load_dataset("mnist", data_dir), []
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+    for cell, order in NEWTON_CASES:
+        network = rnn.Classifier(rnn.stack(cell), data.info.num_classes)
+        task = Classification(network, step_size(data.info.image_shape, order), scale=data.info.max_pixel, order=order)
+        first = init_state(task.init, optimizer, jax.random.key(0))
+        *_, (last, _) = fit(task.loss, optimizer, first, data.train, steps=num_updates, batch_size=64)
+        weights = {"new": first.params.encoder[0], "trained": last.params.encoder[0]}
+        images = data.test.inputs[:16] / data.info.max_pixel
+        xs = np.moveaxis(read_in_order(images, order), 1, 0)
+        figures = [newton_figures(cell, list(weights.values()), xs, dtype) for dtype in ("float32", "float64")]
+        for when, *numbers in zip(weights, *figures, strict=True):
+            rows.append([f"{type(cell).__name__}({cell.hidden_size})", order, when, *itertools.chain(*numbers)])
+    header = ["cell", "order", "weights", *(f"{name}, {bits}" for bits in ("32", "64") for name in NEWTON_FIGURES)]
+    return (
+        '## Newton\'s method on MNIST\n\nRounds that `implementation="parallel"` takes on 16 test images, and its '
+        "largest difference from the scan, over the largest output and over each parameter's largest gradient, in "
+        f"float32 and float64: of a new cell, and after {num_updates} updates of Adam in a classifier.\n\n"
+        + make_table(header, rows)
+    )
+
+
+def newton_figures(cell: rnn.Cell, weights: Sequence[Any], xs: np.ndarray, dtype: str) -> list[tuple[str, str, str]]:
+    """Returns `NEWTON_FIGURES` of a cell with each of some weights, as texts."""
+    with jax.enable_x64(dtype == "float64"):
+        inputs = jnp.asarray(xs, dtype)
+
+        def loss(params: Any, implementation: str) -> tuple[jax.Array, jax.Array]:
+            ys = rnn.unroll(cell, params, inputs, implementation=implementation)[1]
+            return jnp.mean(jnp.sin(ys)), ys
+
+        solve = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+        ask = jax.jit(lambda params: rnn.newton_report(cell, params, inputs))
+        figures = []
+        for params in weights:
+            params = jax.tree.map(lambda a: jnp.asarray(np.asarray(a), dtype), params)
+            report = ask(params)
+            errors = jax.tree.map(
+                lambda a, b: float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b))),
+                solve(params, "parallel"),
+                solve(params, "scan"),
+            )
+            rounds = f"{report.rounds}" if report.converged else f"{report.rounds}, then the scan"
+            figures.append((rounds, f"{errors[1]:.1e}", f"{max(jax.tree.leaves(errors[0])):.1e}"))
+    return figures
 
 
 def in_blocks(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -1,6 +1,8 @@
-"""Draws the picture of results.json."""
+"""Draws the pictures of measurements."""
 
+import math
 import statistics
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.cases import Shape
@@ -65,4 +67,46 @@ def plot_ratios(results: Results) -> "Figure":
     panels[-1].set_xlabel("batch, time, input, hidden")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, max(1, len(names))), fontsize=9)
+    return figure
+
+
+def plot_curves(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log: bool = False,
+) -> "Figure":
+    """Curves told apart by marker and shade: a panel for each name, of the (xs, ys) of each curve by its name.
+
+    Args:
+      panels: the curves.
+      x_label: of every horizontal axis.
+      y_label: of every vertical axis.
+      log: True for logarithmic axes.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(panels))
+    figure = Figure(figsize=(3.4 * columns, 0.6 + 2.9 * math.ceil(len(panels) / columns)), layout="constrained")
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    styles = {name: (f"C{k % 10}", "osv^D<>pXP"[k % 10]) for k, name in enumerate(names)}
+    grid = figure.subplots(math.ceil(len(panels) / columns), columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+        for name, (xs, ys) in curves.items():
+            color, marker = styles[name]
+            axes.plot(xs, ys, label=name, color=color, marker=marker, markersize=4, linewidth=1.2)
+        if log:
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(color="0.9")
+    handles = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, max(1, len(names))))
     return figure

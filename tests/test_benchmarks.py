@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 from tqdm import tqdm
 
@@ -181,6 +182,16 @@ def test_experiments_are_measured(monkeypatch):
     monkeypatch.setattr(experiments, "product_by_pytorch", experiments.product_by_xla)  # tests do without PyTorch
     text = experiments.measure_products((TINY,), rounds=1)
     assert re.search(r"\| 2,3,5,7 +\| +2 x 12 x 28 \| +\d+ \| +\d+ \|", text)
+
+
+def test_newton_s_method_is_measured_beside_the_scan():
+    cell = experiments.rnn.VanillaRNN(2)
+    weights = [cell.init(jax.random.key(seed), 3) for seed in range(2)]
+    figures = experiments.newton_figures(cell, weights, np.ones((4, 1, 3)), "float64")
+    assert len(figures) == 2
+    for rounds, outputs, gradients in figures:
+        assert 1 <= int(rounds) <= 4
+        assert max(float(outputs), float(gradients)) < 1e-10
 
 
 def test_render_makes_table_and_plot_of_the_numbers(tmp_path, capsys):

@@ -35,7 +35,7 @@ def test_every_flag_sets_its_field(tmp_path):
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
         "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
         "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures "
-        f"--init-from {tmp_path}/other --accept-data --compilation-cache {tmp_path}/cache"
+        f"--init-from {tmp_path}/other --accept-data --order pixels --compilation-cache {tmp_path}/cache"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -66,6 +66,7 @@ def test_every_flag_sets_its_field(tmp_path):
         no_pictures=True,
         init_from=tmp_path / "other",
         accept_data=True,
+        order="pixels",
         compilation_cache=tmp_path / "cache",
     )
     others = [field for field in dataclasses.fields(Config) if field.name not in OWN_DATA + TEXT]
@@ -109,6 +110,9 @@ def test_every_flag_about_text_sets_its_field():
     [
         ("--cell lstn", f"--cell must be one of {', '.join(CELLS)}, not 'lstn'"),
         ("--dataset emnist", "--dataset must be one of auto, mnist, "),
+        ("--order random", "--order must be one of rows, pixels, permuted, not 'random'"),
+        ("--order pixels --data a.csv", "--order is about images: leave it out"),
+        ("--order permuted --dataset text", "--order is about images: leave it out"),
         ("--recipe best", "--recipe must be one of default, tutorial"),
         ("--layers 0", "--layers must be a positive whole number, not 0"),
         ("--hidden-size -3", "--hidden-size must be a positive whole number, not -3"),

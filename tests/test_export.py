@@ -95,6 +95,7 @@ def draw_examples(model):
 MODELS = [
     ("images", {"cell": "lstm", "bidirectional": True}),
     ("images", {"cell": "lstm-layernorm", "recipe": "tutorial"}),
+    ("images", {"cell": "mingru", "layers": 1, "order": "permuted"}),
     ("class", {"bidirectional": True}),
     ("number", {"cell": "lstm-peephole"}),
     ("long", {}),  # three steps are read at once

@@ -11,6 +11,7 @@ from rnn_jax.layers import Recurrent, bidirectional, stack
 from rnn_jax.readout import Classifier
 from rnn_jax.regularization import dropout
 from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.image_order import step_size
 from rnn_jax.tasks.table import TASKS, TEXT_TASKS
 from rnn_jax.tasks.task import Task
 
@@ -35,7 +36,8 @@ def build_task(config: Config, info: DataInfo | SeriesInfo | TextInfo) -> Task:
     recipe, encoder = config.training_recipe(), build_encoder(config)
     if isinstance(info, DataInfo):
         network = Classifier(encoder, info.num_classes, readout=recipe.readout, head=recipe.head)
-        return Classification(network, info.image_shape[1], scale=info.max_pixel)
+        size = step_size(info.image_shape, config.order)
+        return Classification(network, size, scale=info.max_pixel, order=config.order)
     if isinstance(info, TextInfo):
         row = TEXT_TASKS[info.task]
         encoder = embed(encoder, info.num_tokens, None if config.tied else recipe.embedding_size)

@@ -16,6 +16,7 @@ from rnn_jax.cells import CELLS
 from rnn_jax.data.named import NAMES as DATASET_NAMES
 from rnn_jax.data.series.sequences import TASKS
 from rnn_jax.data.text.info import TOKENS
+from rnn_jax.tasks.image_order import ORDERS
 
 MAX_HIDDEN_SIZE = 16384  # An LSTM's recurrent kernel of this size is 4 GB.
 
@@ -64,6 +65,12 @@ class Config:
         "folder with the four IDX archives, or where tensorflow-datasets keeps its data; default: $TFDS_DATA_DIR, "
         "else ~/tensorflow_datasets",
         decides=False,
+    )
+    order: str = option(
+        "rows",
+        "how an image is read: a row of pixels in each step, one pixel in each step, or one pixel after a fixed "
+        "permutation",
+        ORDERS,
     )
     data: Path | None = option(
         None,
@@ -216,6 +223,8 @@ class Config:
         for name in ("test", "task", "tokens", "target", "sequence_column", "horizon", "window", "season"):
             if not is_own and getattr(self, name) is not None:
                 raise ValueError(f"{flag(name)} is about your own data: name it with --data FILE")
+        if self.order != "rows" and not self.is_images:
+            raise ValueError("--order is about images: leave it out")
         if self.data is not None and (self.dataset, self.recipe) != ("auto", "default"):
             raise ValueError("--data stands for itself: leave --dataset and --recipe out")
         self._check_text()

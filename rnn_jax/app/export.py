@@ -95,9 +95,9 @@ def export_step(model: Model) -> bytearray:
     """Exports one step of a model as StableHLO, for streams: `call(state, x) -> (state, outputs)`.
 
     The state is a dict of arrays [N, ...] by name, zeros before the first step. x is a row of pixels uint8
-    [N, columns], a step of a sequence float32 [N, D] in the units of the data, or the tokens of texts int32 [N]. The
-    outputs are those of the sequence so far, or of this step if the model has an output for each: of a language model,
-    the probabilities of the next token.
+    [N, columns], or one pixel [N, 1] of a model that reads them one by one; a step of a sequence float32 [N, D] in the
+    units of the data; or the tokens of texts int32 [N]. The outputs are those of the sequence so far, or of this step
+    if the model has an output for each: of a language model, the probabilities of the next token.
 
     Raises:
       ValueError: for a model that needs the whole sequence.
@@ -138,7 +138,8 @@ def describe_export(model: Model, file: Path, format: str = "stablehlo", *, step
     info = model.data
     if format == "safetensors":
         if isinstance(info, DataInfo):
-            xs = f"images / {info.max_pixel}, [rows, N, columns]"
+            shapes = {"rows": "rows, N, columns", "pixels": "pixels, N, 1", "permuted": "permuted pixels, N, 1"}
+            xs = f"images / {info.max_pixel}, [{shapes[model.config.order]}]"
         elif isinstance(info, TextInfo):
             xs = f"{info.noun} as numbers, [T, N]"
         else:
@@ -217,7 +218,7 @@ def _step_inputs(model: Model, N: Any) -> tuple[StepState, Any]:
     if isinstance(info, TextInfo):
         return StepState(network), jax.ShapeDtypeStruct((N,), "int32")
     if not isinstance(info, SeriesInfo):
-        return StepState(network), jax.ShapeDtypeStruct((N, info.image_shape[1]), "uint8")
+        return StepState(network), jax.ShapeDtypeStruct((N, _task(model).input_size), "uint8")
     x = jax.ShapeDtypeStruct((N, len(info.scaling.mean)), "float32")
     return StepState(network, x, jax.ShapeDtypeStruct((N,), "float32")), x
 

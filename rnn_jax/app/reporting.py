@@ -10,6 +10,8 @@ from rnn_jax.base import Cell
 from rnn_jax.data import DataInfo, Dataset
 from rnn_jax.tasks.task import Quantity, Report
 
+BY_ORDER = {"rows": "", "pixels": " by pixels", "permuted": " by permuted pixels"}
+
 
 def data_label(name: str) -> str:
     """Returns the end of every report about data other than MNIST; nothing for MNIST.
@@ -94,8 +96,9 @@ def describe(config: Config, cell: Cell, data: Dataset, num_params: int, placeme
     """Describes the data, the model, the recipe and the devices of a run."""
     seeds = f"seed {config.seed}" if config.seeds == 1 else f"seeds {config.seed} to {config.seed + config.seeds - 1}"
     noun = "images" if isinstance(data.info, DataInfo) else "data"
+    by = BY_ORDER[config.order]
     return (
-        f"Data: {describe_data(data)}\n"
+        f"Data: {describe_data(data)}{', read' if by else ''}{by}\n"
         f"Model: {config.layers} x {cell}{', both ways' if config.bidirectional else ''}, {num_params:,} parameters\n"
         f"Recipe: {config.recipe}, {seeds}, on {len(placement.devices)} x {placement.devices[0].device_kind}"
         f"{f', with the training {noun} on the host' if placement.data_on == 'host' else ''}"
@@ -118,4 +121,5 @@ def title(config: Config, data_name: str) -> str:
     """Returns the title of a run's pictures."""
     layers = f"{config.layers} layers of " if config.layers > 1 else ""
     ways = " both ways" if config.bidirectional else ""
-    return f"{layers}{config.cell}, {config.hidden_size} units{ways}, on {data_name}, recipe {config.recipe}"
+    data = data_name + BY_ORDER[config.order]
+    return f"{layers}{config.cell}, {config.hidden_size} units{ways}, on {data}, recipe {config.recipe}"

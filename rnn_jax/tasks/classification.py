@@ -1,4 +1,4 @@
-"""Classification: one class for each sequence, or for each image read row by row."""
+"""Classification: one class for each sequence, or for each image read as one."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from rnn_jax.base import Array, Params
 from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks import plots
+from rnn_jax.tasks.image_order import read_in_order
 from rnn_jax.tasks.task import Quantity
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class Classification:
       network: computes the logits.
       input_size: D, the features of a step.
       scale: the divisor of the inputs; for images, the value of a white pixel.
+      order: of the pixels of images, see `read_in_order`; "rows" for sequences of any kind.
     """
 
     network: Classifier
     input_size: int
     _: dataclasses.KW_ONLY
     scale: float = 1.0
+    order: str = "rows"
 
     score: ClassVar[str] = "accuracy"
     quantities: ClassVar[Mapping[str, Quantity]] = {
@@ -53,7 +56,7 @@ class Classification:
 
     def logits(self, params: Params, inputs: Array, lengths: Array | None = None, key: Array | None = None) -> Array:
         """Computes the logits [B, C] of inputs [B, T, D], of any numeric dtype. `key` drives dropout."""
-        xs = jnp.moveaxis(inputs, -2, 0).astype(float) / self.scale
+        xs = jnp.moveaxis(read_in_order(inputs, self.order), -2, 0).astype(float) / self.scale
         return self.network.apply(params, xs, lengths=lengths, key=key)
 
     def loss(self, params: Params, batch: Examples, key: Array | None = None) -> tuple[Array, ClassificationMetrics]:
