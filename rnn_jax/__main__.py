@@ -105,7 +105,8 @@ def predict(model: Model, arguments: argparse.Namespace) -> None:
             rows = list(predict_own(model.task, model.params, model.data, file))
             csv.writer(sys.stdout, lineterminator="\n").writerows(rows[min(i, 1) :])
         return
-    read = [read_images(file, model.data, invert=arguments.invert, notify=_notify) for file in arguments.files]
+    options = {"invert": arguments.invert, "as_is": arguments.as_is, "notify": _notify}
+    read = [read_images(file, model.data, **options) for file in arguments.files]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "predicted", *range(model.data.num_classes)])
     for names, images in read:
@@ -177,7 +178,12 @@ def _parser() -> Parser:
         metavar="FILE",
         help="a picture, or a .npy array of many; own data: a file of sequences or a text",
     )
-    command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
+    command.add_argument(
+        "--invert", action="store_true", help="the pictures are dark on white; default: found out, for handwriting"
+    )
+    command.add_argument(
+        "--as-is", action="store_true", help="do not look for ink and centre it: scale pictures as a whole"
+    )
     command = add_command(generate, "text that continues a prompt, as a language model learned it", "--run-seed")
     command.add_argument(
         "--prompt",

@@ -1,0 +1,357 @@
+"""Prepares a picture of one character as MNIST's digits were: ink found, scaled into a box, centred, white on black.
+
+prepared = prepare(picture, STYLES["mnist"])  # prepared.image: uint8 [28, 28]
+
+Letters: H rows and W columns of pixels in a picture. `ink` is 0 on paper and 1 in a stroke.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+WORKING = 256  # Longest side, in pixels, of the picture in which ink is looked for.
+LOW = 64  # A picture with no longer side is too coarse for noise and ruled lines.
+FAINT = 0.03  # Ink differs by at least this from its paper, in fractions of white.
+MARGIN = 0.25  # Paper left around the ink for the second look, in parts of the ink's longest side.
+
+
+class Style(NamedTuple):
+    """The form of a data set's images.
+
+    Attributes:
+      side: rows and columns of an image.
+      box: the longest side of the ink, in pixels.
+      centre: the point of the ink put into the middle: its centre of mass, or the middle of its box.
+      stroke: (thinnest, thickest) usual width of a stroke, in pixels; ink outside of it is thickened or thinned.
+    """
+
+    side: int
+    box: int
+    centre: Literal["mass", "box"]
+    stroke: tuple[float, float]
+
+
+MNIST = Style(28, 20, "mass", (1.7, 3.3))
+# EMNIST leaves two pixels of border, and Kuzushiji-MNIST none. scikit-learn counts the ink in 4x4 parts of a full box.
+EMNIST = Style(28, 24, "box", (2.0, 4.0))
+KMNIST = Style(28, 28, "box", (1.7, 4.0))
+DIGITS = Style(8, 8, "box", (0.8, 1.6))
+STYLES = {
+    "mnist": MNIST,
+    "qmnist": MNIST,
+    "kmnist": KMNIST,
+    "digits": DIGITS,
+    **{f"emnist_{split}": EMNIST for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")},
+}
+
+
+class Prepared(NamedTuple):
+    """A picture that has been prepared.
+
+    Attributes:
+      image: uint8 [side, side], white on black.
+      box: (top, left, bottom, right) of the ink in the picture, in pixels.
+      dark: True if the ink is darker than its paper.
+      changed: False if the picture had the style's form already; `image` is then the picture itself.
+    """
+
+    image: np.ndarray
+    box: tuple[int, int, int, int]
+    dark: bool
+    changed: bool
+
+
+def prepare(picture: np.ndarray, style: Style = MNIST, *, dark: bool | None = None) -> Prepared | None:
+    """Finds the ink of one character and brings it into the form of a data set's images.
+
+    Light and shadow, an edge of the paper, fainter lines ruled on it, noise and colours are told from the ink by the
+    width of strokes, by contrast and by where they lie. A picture that has the form already is returned unchanged.
+
+    Args:
+      picture: [H, W] grey or [H, W, 3] coloured; whole numbers from 0 to 255 or fractions from 0 to 1.
+      style: the form wanted.
+      dark: True if the ink is known to be darker than its paper, False if lighter; None finds out.
+
+    Returns:
+      The prepared image, or None if there is no ink.
+    """
+    picture = as_bytes(picture)
+    if not dark and _in_style(picture, style):
+        return Prepared(picture, _box(picture > 0), False, False)
+    top, left, (bottom, right) = 0, 0, picture.shape[:2]
+    found, box = np.zeros((1, 1)), (0, 0, 0, 0)
+    for _ in range(2):
+        part = picture[top:bottom, left:right]
+        grey = _grey(_reduce(part))
+        if np.ptp(grey) < FAINT:
+            return None
+        tall, wide = part.shape[0] / grey.shape[0], part.shape[1] / grey.shape[1]
+        dark, window = _survey(grey, dark)
+        ink = _ink(grey if dark else 1 - grey, window)
+        if ink is None:
+            return None
+        y, x, y_end, x_end = _box(ink > 0.15)
+        found = ink[y:y_end, x:x_end]
+        box = round(top + y * tall), round(left + x * wide), round(top + y_end * tall), round(left + x_end * wide)
+        margin = max(2, round(MARGIN * max(box[2] - box[0], box[3] - box[1])))
+        top, left = max(0, box[0] - margin), max(0, box[1] - margin)
+        bottom, right = min(picture.shape[0], box[2] + margin), min(picture.shape[1], box[3] + margin)
+    return Prepared(_place(_thicken(found, style), style), box, dark, True)
+
+
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Converts fractions from 0 to 1 to whole numbers from 0 to 255, and leaves those alone."""
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _in_style(picture: np.ndarray, style: Style) -> bool:
+    """Returns True for white on pure black with the style's box and centre."""
+    if picture.shape != (style.side,) * 2 or np.count_nonzero(picture == 0) < picture.size // 4 or picture.max() < 128:
+        return False
+    top, left, bottom, right = _box(picture > 0)
+    inside = picture[top:bottom, left:right]
+    place = _corner(inside, style)
+    off = max(abs(place[0] - top), abs(place[1] - left))
+    return max(inside.shape) in (style.box - 1, style.box) and off <= (style.centre == "box")
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+
+
+def _reduce(picture: np.ndarray) -> np.ndarray:
+    """Scales a picture to at most `WORKING` pixels a side, each the mean of those that it replaces."""
+    from PIL import Image
+
+    height, width = picture.shape[:2]
+    scale = max(height, width) / WORKING
+    if scale <= 1:
+        return picture
+    size = max(1, round(width / scale)), max(1, round(height / scale))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(size, Image.Resampling.BOX, reducing_gap=4))
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    """Returns fractions of white [H, W]: of colours, the mixture in which they differ most."""
+    colours = picture.astype(float) / 255
+    if colours.ndim == 2:
+        return colours
+    pixels = colours.reshape(-1, 3)
+    off = pixels - np.median(pixels, 0)
+    axis = np.linalg.eigh(off.T @ off)[1][:, -1]
+    axis *= 1 if axis.sum() > 0 else -1
+    mixed = off @ axis
+    return (mixed - mixed.min()).reshape(picture.shape[:2])
+
+
+def _window(shape: tuple[int, ...], part: float) -> int:
+    return max(3, int(part * max(shape)) | 1)
+
+
+def _depth(grey: np.ndarray, window: int) -> np.ndarray:
+    """Returns how much darker each pixel is than a picture without dark structures narrower than `window`."""
+    from scipy import ndimage
+
+    # Outside of the picture there is nothing: each filter sees the pixels inside alone.
+    brightest = ndimage.maximum_filter(grey, window, mode="constant", cval=-np.inf)
+    return ndimage.minimum_filter(brightest, window, mode="constant", cval=np.inf) - grey
+
+
+def _light(grey: np.ndarray) -> np.ndarray:
+    """Fits a quadratic surface to most pixels: the light that falls on the paper."""
+    y, x = (np.linspace(-1, 1, side) for side in grey.shape)
+    y, x = np.broadcast_arrays(y[:, None], x)
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
+    kept = np.ones(grey.shape, bool)
+    for _ in range(4):
+        light = terms @ np.linalg.lstsq(terms[kept], grey[kept], rcond=None)[0]
+        off = np.abs(grey - light)
+        kept = off <= 2 * np.median(off)
+    return light
+
+
+def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
+    """Finds out on which side of its paper the ink is, and how wide its strokes may be.
+
+    Paper surrounds the ink; where light and dark both reach the border, ink is the thinner of the two; where even that
+    is open, as in a picture cut at the ink's edges, paper is in most corners.
+
+    Returns:
+      (True if the ink is darker, a width that no stroke has in parts of the picture's longest side).
+    """
+    from scipy import ndimage
+
+    large = max(grey.shape) > LOW
+    smooth = ndimage.gaussian_filter(grey, 1) if large else grey
+    light = smooth > _threshold(smooth)
+    for paper in (light, ~light):
+        if dark in (None, paper is light) and _border(paper).mean() > 0.97 and _is_thin(~paper):
+            return paper is light, 1 / 2
+    if large:
+        parts = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
+        signs = (1, -1) if dark is None else (1,) if dark else (-1,)
+        scales = [[_depth(sign * smooth, _window(grey.shape, part)) for sign in signs] for part in parts]
+        scales = [[depth - np.median(depth) for depth in depths] for depths in scales]
+        threshold = max(np.percentile(depth, 99.9) for depth in scales[-1]) / 2
+        for part, depths in zip(parts, scales, strict=True):
+            masks = [depth > threshold for depth in depths]
+            inner = [_inner_count(mask) for mask in masks]
+            most = int(np.argmax(inner))
+            others = sum(inner) - inner[most]
+            if inner[most] > max(32, 2 * others, 0.5 * sum(map(np.count_nonzero, masks))):
+                return signs[most] > 0, min(4 * part, 1 / 2)
+    if dark is None:
+        corners = np.mean(light[:: len(light) - 1 or 1, :: len(light[0]) - 1 or 1])
+        # Ink that reaches opposite corners divides the paper.
+        dark = bool(corners > 0.5 or (corners == 0.5 and ndimage.label(light)[1] > ndimage.label(~light)[1]))
+    return dark, 1 / 2
+
+
+def _is_thin(mask: np.ndarray) -> bool:
+    """Returns True if a mask is made of strokes: nowhere as wide as 0.4 of its length."""
+    from scipy import ndimage
+
+    if not mask.any():
+        return False
+    top, left, bottom, right = _box(mask)
+    return 2 * np.max(ndimage.distance_transform_edt(np.pad(mask, 1))) < max(2.5, 0.4 * max(bottom - top, right - left))
+
+
+def _border(image: np.ndarray) -> np.ndarray:
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def _inner_count(mask: np.ndarray) -> int:
+    """Counts the pixels in those parts of a mask that do not touch the picture's border."""
+    from scipy import ndimage
+
+    labels = ndimage.label(mask, np.ones((3, 3)))[0]
+    return np.count_nonzero(mask & ~np.isin(labels, _border(labels)))
+
+
+def _threshold(values: np.ndarray) -> float:
+    """Returns Otsu's threshold: it divides values into two classes whose means are farthest apart."""
+    counts, edges = np.histogram(values, 128)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = values.size - below
+    sums = np.cumsum(counts * middles)
+    means = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
+    between = below * above * (means[1] - means[0]) ** 2
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    return float(edges[1:-1][best].mean())
+
+
+def _ink(grey: np.ndarray, window: float) -> np.ndarray | None:
+    """Returns the ink [H, W] of one dark character with strokes narrower than `window`, or None if there is none."""
+    from scipy import ndimage
+
+    if max(grey.shape) > LOW:
+        grey = ndimage.gaussian_filter(grey, 0.7)
+        if window < 1 / 2:
+            grey = grey - _light(grey)
+    depth = _depth(grey, _window(grey.shape, window))
+    if max(grey.shape) > LOW:
+        depth = _without_lines(_without_lines(depth).T).T
+    threshold = _threshold(depth)
+    paper = depth[depth <= threshold]
+    floor = np.median(paper)
+    noise = 1.48 * np.median(np.abs(paper - floor))
+    threshold = max(threshold, floor + 4 * noise)
+    chosen = _character(depth, depth > threshold)
+    if chosen is None:
+        return None
+    full = np.percentile(depth[chosen], 75)
+    if full - floor < FAINT:
+        return None
+    around = ndimage.binary_dilation(chosen, np.ones((3, 3)), iterations=max(1, max(grey.shape) // 100))
+    low = floor + 2 * noise
+    return np.where(around, ((depth - low) / max(full - low, 1e-3)).clip(0, 1), 0)
+
+
+def _character(depth: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+    """Returns the connected parts of a mask that make up one character: the main part, and what lies near it."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    if not count:
+        return None
+    parts = ndimage.find_objects(labels)
+    weights = ndimage.sum_labels(depth, labels, np.arange(1, count + 1))
+    edges = np.array([[s.start for s in part] + [s.stop for s in part] for part in parts])
+    longest = (edges[:, 2:] - edges[:, :2]).max(1)
+    touches = (edges[:, :2] == 0).any(1) | (edges[:, 2:] == depth.shape).any(1)
+    inner = ~touches & (longest > 0.12 * max(depth.shape)) & (weights > 0.003 * weights.max())
+    main = int(np.argmax(np.where(inner, weights, 0) if inner.any() else weights))
+    gaps = np.maximum(edges[:, :2] - edges[main, 2:], edges[main, :2] - edges[:, 2:]).max(1)
+    near = (gaps < 0.3 * longest[main]) & (weights > 0.02 * weights[main]) & (touches <= touches[main])
+    return np.isin(labels, np.flatnonzero(near) + 1)
+
+
+def _without_lines(depth: np.ndarray) -> np.ndarray:
+    """Subtracts thin lines that cross the picture from left to right, level or tilted by up to 5 degrees."""
+    from scipy import ndimage
+
+    H, W = depth.shape
+    rows, columns = np.arange(H)[:, None], np.arange(W) - W // 2
+    some = np.arange(0, W, max(1, W // 64))
+    best = -1.0, 0.0, np.zeros(H)
+    for slope in np.linspace(-0.09, 0.09, 37):
+        shifted = rows + np.rint(slope * columns[some]).astype(int)
+        # Lines are the depth that a row has nearly everywhere: strokes cover less of it.
+        common = np.partition(depth[shifted.clip(0, H - 1), some], len(some) // 5, axis=1)[:, len(some) // 5]
+        lines = common - ndimage.grey_opening(common, _window(depth.shape, 0.04))
+        score = np.square(lines).sum()
+        if score > best[0]:
+            best = score, slope, lines
+    _, slope, lines = best
+    return depth - lines[(rows - np.rint(slope * columns).astype(int)).clip(0, H - 1)]
+
+
+def _thicken(ink: np.ndarray, style: Style) -> np.ndarray:
+    """Gives strokes that are thinner or thicker than the style's usual ones the nearest usual width."""
+    from PIL import Image
+    from scipy import ndimage
+
+    fine = 8 * style.box / max(ink.shape)
+    size = max(1, round(fine * ink.shape[1])), max(1, round(fine * ink.shape[0]))
+    large = np.asarray(Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+    large = np.pad(large, 8 * 3)
+    mask = large > 0.5
+    outline = sum(np.count_nonzero(np.diff(mask, axis=axis)) for axis in (0, 1)) * np.pi / 4
+    width = 2 * np.count_nonzero(mask) / max(outline, 1) / 8
+    wanted = np.clip(width, *style.stroke)
+    if not width or wanted == width:
+        return ink
+    inside, outside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (mask, ~mask))
+    grown = (inside - outside + 8 * (wanted - width) / 2 + 0.5).clip(0, 1)
+    top, left, bottom, right = _box(grown > 0)
+    return grown[top:bottom, left:right]
+
+
+def _place(ink: np.ndarray, style: Style) -> np.ndarray:
+    """Scales ink into the style's box, and puts its centre into the middle of an image."""
+    from PIL import Image
+
+    scale = style.box / max(ink.shape)
+    height, width = (max(1, round(scale * side)) for side in ink.shape)
+    kind = Image.Resampling.BOX if scale < 0.5 else Image.Resampling.BICUBIC
+    small = np.asarray(Image.fromarray(ink.astype(np.float32)).resize((width, height), kind)).clip(0, None)
+    pixels = np.rint(small / max(small.max(), 1e-9) * 255).astype(np.uint8)
+    top, left = _corner(pixels, style)
+    image = np.zeros((style.side, style.side), np.uint8)
+    image[top : top + height, left : left + width] = pixels
+    return image
+
+
+def _corner(pixels: np.ndarray, style: Style) -> tuple[int, int]:
+    """Returns the row and the column of an image at which pixels begin, so that their centre lies in the middle."""
+
+    def start(weights: np.ndarray) -> int:
+        size = len(weights)
+        middle = size / 2 if style.centre == "box" else np.average(np.arange(size) + 0.5, weights=weights)
+        place = (style.side - size) // 2 if style.centre == "box" else style.side // 2 - int(np.floor(middle))
+        return int(np.clip(place, 0, style.side - size))
+
+    return start(pixels.sum(1, dtype=float)), start(pixels.sum(0, dtype=float))

@@ -1,0 +1,97 @@
+"""Pictures of handwriting are prepared as MNIST's digits were."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from rnn_jax.data import DataInfo, load_dataset
+from rnn_jax.tasks.centering import prepare
+from rnn_jax.tasks.images import read_images
+
+MNIST = Path(__file__).resolve().parents[1].parent / "shared" / "mnist"
+needs_mnist = pytest.mark.skipif(not MNIST.exists(), reason="MNIST's files are not beside the project")
+DATA = DataInfo("mnist", "here", (28, 28), 255, 10)
+SEVEN = np.zeros((28, 28), np.uint8)
+SEVEN[4:7, 8:24] = SEVEN[7:24, 16:19] = 255
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("mnist", MNIST).test.inputs[:100]
+
+
+def crop(image):
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def small(image):
+    canvas = np.zeros((100, 100), np.uint8)
+    canvas[60:88, 5:33] = image
+    return canvas
+
+
+def likeness(image, wanted):
+    return np.corrcoef(ndimage.gaussian_filter([image, wanted], (0, 1, 1), output=float).reshape(2, -1))[0, 1]
+
+
+@needs_mnist
+def test_a_digit_of_mnist_is_left_alone(digits):
+    for digit in digits:
+        prepared = prepare(digit)
+        assert prepared is not None
+        np.testing.assert_array_equal(prepared.image, digit)
+
+
+@needs_mnist
+@pytest.mark.parametrize("ink", [255, 40])
+@pytest.mark.parametrize("change", [crop, small, lambda digit: digit])
+def test_a_digit_is_found_again(digits, change, ink):
+    found = 0
+    for digit in digits:
+        paper = 0 if ink == 255 else 190
+        prepared = prepare(np.rint(paper + (ink - paper) * (change(digit) / 255)).astype(np.uint8))
+        found += prepared is not None and prepared.dark == (ink < paper) and likeness(prepared.image, digit) > 0.95
+    assert found >= 95
+
+
+def test_shadow_noise_and_a_thin_pen_do_not_hide_a_digit():
+    rng = np.random.default_rng(0)
+    ink = np.zeros((600, 800))
+    ink[100:106, 300:460] = ink[100:300, 380:386] = 1
+    light = np.linspace(1, 0.6, 800) * (0.85 - 0.6 * ink) + rng.normal(size=ink.shape) * 0.02
+    prepared = prepare(light)
+    assert prepared is not None
+    assert prepared.dark
+    assert likeness(prepared.image, SEVEN) > 0.8
+    turned = prepare(np.stack([1 - light] * 3, -1))
+    assert turned is not None
+    assert not turned.dark
+    assert likeness(turned.image, prepared.image) > 0.95
+
+
+def test_paper_without_ink_has_nothing_to_prepare():
+    assert prepare(np.full((50, 40), 0.8)) is None
+    assert prepare(np.zeros((1, 1))) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (3, 200), (57, 41), (300, 5)])
+def test_noise_of_any_shape_is_no_error(shape):
+    prepared = prepare(np.random.default_rng(0).random(shape))
+    assert prepared is None or prepared.image.shape == (28, 28)
+
+
+def test_the_reader_says_how_a_picture_was_prepared(tmp_path):
+    file, notes = tmp_path / "paper.png", []
+    Image.fromarray(255 - np.kron(SEVEN, np.ones((4, 4), np.uint8))).save(file)
+    _, images = read_images(file, DATA, invert=False, notify=notes.append)
+    said = "ink of 64x80 pixels, scaled into 20x20 and centred"
+    assert notes == [f"{file}: dark ink on light paper: inverted; {said}"]
+    assert likeness(images[0], SEVEN) > 0.9
+    _, forced = read_images(file, DATA, invert=True, notify=notes.append)
+    np.testing.assert_array_equal(forced, images)
+    read_images(file, DATA._replace(name="fashion_mnist"), invert=True, notify=notes.append)
+    assert notes[2] == f"{file}: scaled as a whole: fashion_mnist has no handwritten characters to centre"
