@@ -35,7 +35,8 @@ def small(image):
 
 
 def likeness(image, wanted):
-    return np.corrcoef(ndimage.gaussian_filter([image, wanted], (0, 1, 1), output=float).reshape(2, -1))[0, 1]
+    a, b = [np.asarray(ndimage.gaussian_filter(each.astype(float), 1)).ravel() for each in (image, wanted)]
+    return float(np.corrcoef(a, b).ravel()[1])
 
 
 @needs_mnist
@@ -99,3 +100,28 @@ def test_the_reader_says_how_a_picture_was_prepared(tmp_path):
     np.testing.assert_array_equal(forced, images)
     read_images(file, DATA._replace(name="fashion_mnist"), invert=True, notify=notes.append)
     assert notes[2] == f"{file}: scaled as a whole: fashion_mnist has no handwritten characters to centre"
+
+
+def test_a_blank_picture_is_refused_in_one_line(tmp_path):
+    file = tmp_path / "paper.png"
+    Image.fromarray(np.full((40, 30), 230, np.uint8)).save(file)
+    with pytest.raises(ValueError, match=r"paper\.png cannot be read: it is blank: no ink is found$"):
+        read_images(file, DATA, invert=False, notify=print)
+    assert read_images(file, DATA, invert=False, as_is=True, notify=print)[1].shape == (1, 28, 28)
+
+
+@pytest.mark.parametrize("side", [28, 90])
+def test_a_frame_and_a_bold_marker_and_a_shadow_do_not_change_sides(side):
+    ink = np.asarray(Image.fromarray(SEVEN).resize((side, side))).astype(float) / 255
+    clean = prepare(SEVEN)
+    assert clean is not None
+    framed, bold = 1 - 0.9 * ink, 1 - 0.9 * ndimage.grey_dilation(ink, side // 9)
+    framed[[0, -1]] = framed[:, [0, -1]] = 0
+    for picture in (framed, bold, (1 - 0.8 * ink) * np.linspace(0.9, 0.4, side)):
+        prepared = prepare(picture)
+        assert prepared is not None
+        assert prepared.dark
+        assert likeness(prepared.image, clean.image) > 0.7
+        opposite = prepare(1 - picture)
+        assert opposite is not None
+        assert not opposite.dark

@@ -5,7 +5,7 @@ prepared = prepare(picture, STYLES["mnist"])  # prepared.image: uint8 [28, 28]
 Letters: H rows and W columns of pixels in a picture. `ink` is 0 on paper and 1 in a stroke.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ WORKING = 256  # Longest side, in pixels, of the picture in which ink is looked 
 LOW = 64  # A picture with no longer side is too coarse for noise and ruled lines.
 FAINT = 0.03  # Ink differs by at least this from its paper, in fractions of white.
 MARGIN = 0.25  # Paper left around the ink for the second look, in parts of the ink's longest side.
+FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])  # the neighbours that connect pixels of a part
+EIGHT = np.ones((3, 3))
 
 
 class Style(NamedTuple):
@@ -96,7 +98,7 @@ def prepare(picture: np.ndarray, style: Style = MNIST, *, dark: bool | None = No
         margin = max(2, round(MARGIN * max(box[2] - box[0], box[3] - box[1])))
         top, left = max(0, box[0] - margin), max(0, box[1] - margin)
         bottom, right = min(picture.shape[0], box[2] + margin), min(picture.shape[1], box[3] + margin)
-    return Prepared(_place(_thicken(found, style), style), box, dark, True)
+    return Prepared(_place(_thicken(found, style), style), box, bool(dark), True)
 
 
 def as_bytes(pixels: np.ndarray) -> np.ndarray:
@@ -174,8 +176,9 @@ def _light(grey: np.ndarray) -> np.ndarray:
 def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
     """Finds out on which side of its paper the ink is, and how wide its strokes may be.
 
-    Paper surrounds the ink; where light and dark both reach the border, ink is the thinner of the two; where even that
-    is open, as in a picture cut at the ink's edges, paper is in most corners.
+    Paper surrounds the ink, and something else may surround a sheet of paper; where light and dark both reach the
+    border, ink is the thinner of the two; where even that is open, as in a picture cut at the ink's edges, paper is in
+    most corners.
 
     Returns:
       (True if the ink is darker, a width that no stroke has in parts of the picture's longest side).
@@ -185,9 +188,14 @@ def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
     large = max(grey.shape) > LOW
     smooth = ndimage.gaussian_filter(grey, 1) if large else grey
     light = smooth > _threshold(smooth)
-    for paper in (light, ~light):
-        if dark in (None, paper is light) and _border(paper).mean() > 0.97 and _is_thin(~paper):
-            return paper is light, 1 / 2
+    even = smooth - _light(smooth)
+    for bright in (light, even > _threshold(even)):
+        for outside, is_bright in ((bright, True), (~bright, False)):
+            if _border(outside).mean() <= 0.97 or dark not in (None, is_bright):
+                continue
+            if dark is not None or not _is_sheet(~outside):
+                return is_bright, 1 / 2
+            dark = not is_bright
     if large:
         parts = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
         signs = (1, -1) if dark is None else (1,) if dark else (-1,)
@@ -204,18 +212,27 @@ def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
     if dark is None:
         corners = np.mean(light[:: len(light) - 1 or 1, :: len(light[0]) - 1 or 1])
         # Ink that reaches opposite corners divides the paper.
-        dark = bool(corners > 0.5 or (corners == 0.5 and ndimage.label(light)[1] > ndimage.label(~light)[1]))
+        dark = bool(corners > 0.5 or (corners == 0.5 and _label(light, FOUR)[1] > _label(~light, FOUR)[1]))
     return dark, 1 / 2
 
 
-def _is_thin(mask: np.ndarray) -> bool:
-    """Returns True if a mask is made of strokes: nowhere as wide as 0.4 of its length."""
+def _is_sheet(mask: np.ndarray) -> bool:
+    """Returns True if a mask is a sheet of paper, written on or not: a large, thick and convex part with corners."""
     from scipy import ndimage
+    from scipy.spatial import ConvexHull
 
-    if not mask.any():
+    labels, _ = _label(mask)
+    part = np.asarray(ndimage.binary_fill_holes(labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1))
+    area = np.count_nonzero(part)
+    top, left, bottom, right = _box(part)
+    widest = 2 * np.max(np.asarray(ndimage.distance_transform_edt(np.pad(part, 1))))
+    if area < 0.25 * mask.size or widest < 0.4 * max(bottom - top, right - left):
         return False
-    top, left, bottom, right = _box(mask)
-    return 2 * np.max(ndimage.distance_transform_edt(np.pad(mask, 1))) < max(2.5, 0.4 * max(bottom - top, right - left))
+    # The area over the root of the moments is 12 for every parallelogram and 4 pi for every ellipse, such as a zero.
+    moments = np.cov(np.nonzero(part)) + np.eye(2) / 12  # a pixel has an extent
+    edge = np.argwhere(part & ~np.asarray(ndimage.binary_erosion(part)))
+    hull = ConvexHull(np.concatenate([edge + corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))]))
+    return bool(area < 12.25 * np.sqrt(np.linalg.det(moments)) and area > 0.94 * hull.volume)
 
 
 def _border(image: np.ndarray) -> np.ndarray:
@@ -224,10 +241,16 @@ def _border(image: np.ndarray) -> np.ndarray:
 
 def _inner_count(mask: np.ndarray) -> int:
     """Counts the pixels in those parts of a mask that do not touch the picture's border."""
+    labels, _ = _label(mask)
+    return int(np.count_nonzero(mask & ~np.isin(labels, _border(labels))))
+
+
+def _label(mask: np.ndarray, neighbours: np.ndarray = EIGHT) -> tuple[np.ndarray, int]:
+    """Numbers the connected parts of a mask from 1: (the number at each pixel, 0 outside; the number of parts)."""
     from scipy import ndimage
 
-    labels = ndimage.label(mask, np.ones((3, 3)))[0]
-    return np.count_nonzero(mask & ~np.isin(labels, _border(labels)))
+    found: Any = ndimage.label(mask, neighbours)
+    return found
 
 
 def _threshold(values: np.ndarray) -> float:
@@ -274,7 +297,7 @@ def _character(depth: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     """Returns the connected parts of a mask that make up one character: the main part, and what lies near it."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    labels, count = _label(mask)
     if not count:
         return None
     parts = ndimage.find_objects(labels)

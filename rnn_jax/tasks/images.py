@@ -49,8 +49,8 @@ def read_images(
       or fractions from 0 to 1.
 
     Raises:
-      ValueError: in one line that names the file, if it has another format, is damaged or too large, or has pixels out
-        of range.
+      ValueError: in one line that names the file, if it has another format, is damaged, blank or too large, or has
+        pixels out of range.
       OSError: if the file cannot be opened.
     """
     notes: list[str] = []
@@ -217,7 +217,7 @@ def _make_opaque(pixels: np.ndarray, opacity: np.ndarray, notes: list[str]) -> n
 
 
 def _prepare(pixels: np.ndarray, data: DataInfo, invert: bool, notes: list[str]) -> Prepared | None:
-    """Prepares a picture as the data's characters were; returns None if it has no ink, or the data no characters."""
+    """Prepares a picture as the data's characters were, or returns None if the data have none; refuses a blank one."""
     style = STYLES.get(data.name)
     if style is None:
         if pixels.shape[:2] != data.image_shape:
@@ -225,8 +225,8 @@ def _prepare(pixels: np.ndarray, data: DataInfo, invert: bool, notes: list[str])
         return None
     prepared = prepare(pixels, style, dark=invert or None)
     if prepared is None:
-        notes.append("no ink is found, scaled as a whole")
-    elif prepared.changed:
+        raise ValueError("it is blank: no ink is found")
+    if prepared.changed:
         notes.append(_describe(prepared, style, invert))
     return prepared
 
