@@ -1,4 +1,4 @@
-"""Uses a trained run: `python -m rnn_jax {evaluate,predict,generate,export} RUN`."""
+"""Uses a trained run: `python -m rnn_jax {evaluate,predict,generate,export,demo} RUN`."""
 
 import argparse
 import csv
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from rnn_jax.app.demo import port, serve
 from rnn_jax.app.devices import check_devices, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
@@ -19,6 +20,7 @@ from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.program import begin, leave
+from rnn_jax.app.readers import ImageReader
 from rnn_jax.app.reporting import data_label, unbeaten, unit
 from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own, predict_file
@@ -146,9 +148,17 @@ def export(model: Model, arguments: argparse.Namespace) -> None:
     print(describe_export(model, file, arguments.format, step=arguments.step))
 
 
+def demo(model: Model, arguments: argparse.Namespace) -> None:
+    """Serves a page on which the model is watched as it reads."""
+    if not isinstance(model.data, DataInfo):
+        raise ValueError(f"demo shows runs on images, and {arguments.run} is not one: use predict or generate")
+    with unwinding(PROGRAM):
+        serve(ImageReader(model, arguments.run), str(arguments.run), arguments.port, browser=not arguments.no_browser)
+
+
 def _parser() -> Parser:
     parser = Parser(prog="python -m rnn_jax", description="Use a run of train.py.")
-    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,generate,export}", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,generate,export,demo}", required=True)
 
     def add_command(
         function: Callable[[Model, argparse.Namespace], None], help: str, seed_flag: str = "--seed"
@@ -220,6 +230,9 @@ def _parser() -> Parser:
     command.add_argument(
         "--output", type=path, metavar="FILE", help="default: classifier.stablehlo or the like in the run's folder"
     )
+    command = add_command(demo, "a page on which the model reads what you draw, step by step")
+    command.add_argument("--port", type=port, default=0, metavar="N", help="of 127.0.0.1 (default: one that is free)")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
     return parser
 
 
