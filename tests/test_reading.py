@@ -31,12 +31,22 @@ def answers(task, params, xs):
     return jax.jit(lambda: read(task, params, xs).answers)()
 
 
-@pytest.mark.parametrize("readout", ["final", "last_step", "mean", "every_step"])
-@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=list(ENCODERS))
+@pytest.mark.parametrize(
+    ("encoder", "readout"),
+    [
+        ("one way", "mean"),
+        ("both ways", "last_step"),
+        ("both ways", "mean"),
+        ("stack, both ways", "final"),
+        ("stack, both ways", "every_step"),
+    ],
+)
 def test_the_last_answer_is_the_task_s_own(encoder, readout):
-    task, params = make_task(encoder, readout)
+    task, params = make_task(ENCODERS[encoder], readout)
     xs = draw_inputs(T)
-    answers, expected = jax.jit(lambda params, xs: (read(task, params, xs).answers, task.predict(params, xs)))(params, xs)
+    answers, expected = jax.jit(lambda params, xs: (read(task, params, xs).answers, task.predict(params, xs)))(
+        params, xs
+    )
     assert_close(answers if readout == "every_step" else answers[-1], expected)
 
 

@@ -272,7 +272,9 @@ def has_screen() -> bool:
 def content_policy(page: str) -> str:
     """Returns the Content-Security-Policy that allows the page's own script and style, and requests to its server."""
     script, style = (
-        base64.b64encode(hashlib.sha256(re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1].encode()).digest()).decode()  # type: ignore
+        base64.b64encode(
+            hashlib.sha256(re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1].encode()).digest()
+        ).decode()  # type: ignore
         for tag in ("script", "style")
     )
     return (

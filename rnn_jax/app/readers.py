@@ -231,9 +231,7 @@ def centre_ink(content: bytes, side: int) -> bytes:
     ink = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     size = round(max(ink.shape) * (1.0 if side == 8 else 28 / 20))
     mass = [np.average(np.arange(n), weights=ink.sum(1 - axis)) for axis, n in enumerate(ink.shape)]
-    corner = [
-        int(np.clip(round(size / 2 - m), 0, size - n)) for m, n in zip(mass, ink.shape, strict=True)
-    ]
+    corner = [int(np.clip(round(size / 2 - m), 0, size - n)) for m, n in zip(mass, ink.shape, strict=True)]
     square = np.zeros((size, size), np.uint8)
     square[corner[0] : corner[0] + ink.shape[0], corner[1] : corner[1] + ink.shape[1]] = ink
     out = io.BytesIO()

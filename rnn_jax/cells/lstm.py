@@ -129,9 +129,7 @@ class LSTM(EquationsCell):
         """Applies the equations: x [B, D] -> (state, h' [B, R])."""
         return self.gated(params, state, x, dense)[:2]
 
-    def gated(
-        self, params: LSTMParams, state: LSTMState, x: Array, dense: Dense
-    ) -> tuple[LSTMState, Array, LSTMGates]:
+    def gated(self, params: LSTMParams, state: LSTMState, x: Array, dense: Dense) -> tuple[LSTMState, Array, LSTMGates]:
         """Applies the equations: x [B, D] -> (state, h' [B, R], gates)."""
         h, c = state
         i, f, g, o = dense((x, params.w_x), (h, params.w_h), bias=params.b, parts=4)
