@@ -23,7 +23,7 @@ ENCODERS = {
 
 
 def make_task(encoder, readout="final"):
-    task = Classification(Classifier(encoder, C, readout=readout), D)
+    task = Classification(Classifier(encoder, C, readout=readout), D)  # type: ignore
     return task, draw_params(task.network)
 
 

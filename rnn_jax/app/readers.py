@@ -204,9 +204,8 @@ def show(reading: Reading) -> Json:
 
 
 def rounded(values: Any, digits: int = DIGITS) -> Any:
-    """Returns an array as lists of numbers; one that is not finite, which JSON has not, as None."""
-    array = np.round(np.asarray(values, np.float64), digits)
-    return array.tolist() if np.isfinite(array).all() else np.where(np.isfinite(array), array, None).tolist()
+    """Returns an array as lists of numbers; zero where it is not finite, which JSON cannot write."""
+    return np.round(np.nan_to_num(np.asarray(values, np.float64), posinf=0, neginf=0), digits).tolist()
 
 
 def centre_ink(content: bytes, side: int) -> bytes:
