@@ -14,12 +14,14 @@ The server listens on 127.0.0.1 alone. Its answers are JSON, but for the page it
 """
 
 import base64
+import contextlib
 import hashlib
 import http.server
 import importlib.resources
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import urllib.parse
@@ -33,7 +35,8 @@ from rnn_jax.app.streams import tell
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")  # in the header Host; any other name is another site's, pointed here (DNS rebinding)
 MOST_BYTES = 8 << 20  # of a body
-MOST_DISCARDED = 64 << 20  # of a body that is refused; a client reads the answer once it has sent its body
+MOST_DISCARDED = 64 << 20  # of a body that is refused
+LINGER = 1  # seconds to wait for more of it
 SECONDS = 30  # before a silent client is given up
 ROUTES = {"/": ("GET",), "/run": ("GET",), "/examples": ("GET",), "/read": ("GET", "POST")}
 
@@ -102,6 +105,16 @@ class Server(http.server.ThreadingHTTPServer):
         """The address of the page."""
         return f"http://{HOST}:{self.server_address[1]}"
 
+    def shutdown_request(self, request: Any) -> None:
+        """Discards the rest of a body before closing: a client reads the answer once it has sent all of it."""
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_WR)
+            request.settimeout(LINGER)
+            left = MOST_DISCARDED
+            while left > 0 and (piece := request.recv(1 << 16)):
+                left -= len(piece)
+        self.close_request(request)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says in one line what went wrong, but for a client that has left."""
         error = sys.exception()
@@ -151,7 +164,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refusal(HTTPStatus.FORBIDDEN, f"requests come from this page, not from {origin}")
 
     def _read_body(self) -> bytes:
-        """Reads the body, which has to tell its length; refuses and discards one that is too large."""
+        """Reads the body, which has to tell its length; refuses one that is too large."""
         if self.headers.get("Transfer-Encoding"):
             self.close_connection = True
             raise Refusal(HTTPStatus.LENGTH_REQUIRED, "a body needs a Content-Length, not a Transfer-Encoding")
@@ -166,9 +179,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         length = int(text)
         if length > MOST_BYTES:
             self.close_connection = True
-            left = min(length, MOST_DISCARDED)
-            while left > 0 and (piece := self.rfile.read(min(left, 1 << 16))):
-                left -= len(piece)
             limit = f"{MOST_BYTES >> 20} MiB"
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the file is larger than {limit}: make it smaller")
         body = self.rfile.read(length)
