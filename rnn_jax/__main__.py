@@ -20,7 +20,7 @@ from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.program import begin, leave
-from rnn_jax.app.readers import ImageReader
+from rnn_jax.app.readers import make_reader
 from rnn_jax.app.reporting import data_label, unbeaten, unit
 from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own, predict_file
@@ -150,10 +150,9 @@ def export(model: Model, arguments: argparse.Namespace) -> None:
 
 def demo(model: Model, arguments: argparse.Namespace) -> None:
     """Serves a page on which the model is watched as it reads."""
-    if not isinstance(model.data, DataInfo):
-        raise ValueError(f"demo shows runs on images, and {arguments.run} is not one: use predict or generate")
+    reader = make_reader(model, arguments.run)
     with unwinding(PROGRAM):
-        serve(ImageReader(model, arguments.run), str(arguments.run), arguments.port, browser=not arguments.no_browser)
+        serve(reader, str(arguments.run), arguments.port, browser=not arguments.no_browser)
 
 
 def _parser() -> Parser:
@@ -230,7 +229,7 @@ def _parser() -> Parser:
     command.add_argument(
         "--output", type=path, metavar="FILE", help="default: classifier.stablehlo or the like in the run's folder"
     )
-    command = add_command(demo, "a page on which the model reads what you draw, step by step")
+    command = add_command(demo, "a page on which the model reads what you draw, type or drop, step by step")
     command.add_argument("--port", type=port, default=0, metavar="N", help="of 127.0.0.1 (default: one that is free)")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     return parser

@@ -1,6 +1,6 @@
-"""Serves a page on which a trained run reads pictures step by step: `python -m rnn_jax demo RUN`.
+"""Serves a page on which a trained run reads step by step: `python -m rnn_jax demo RUN`.
 
-The server listens on 127.0.0.1 alone. Its answers are JSON, but for the page itself.
+The server listens on 127.0.0.1 alone. Its answers are JSON, but for the page itself and generated text.
 
 | request | answer |
 |---|---|
@@ -9,8 +9,10 @@ The server listens on 127.0.0.1 alone. Its answers are JSON, but for the page it
 | GET /examples?start=0 | test examples, the worst mistakes first |
 | GET /read?example=3 | the reading of a test example |
 | POST /read?name=seven.png | the reading of the file in the body |
+| POST /generate?length=200&temperature=0.8&seed=1 | the continuation of the text in the body, as it is made |
 
-`&class=7` asks for the gradient of another class than the answer's. A refusal is `{"error": one line}`.
+`&choice=7` asks for the gradient of another class than the answer's, or for another sequence of a file than its first.
+A refusal is `{"error": one line}`.
 """
 
 import base64
@@ -18,6 +20,7 @@ import contextlib
 import hashlib
 import http.server
 import importlib.resources
+import itertools
 import json
 import os
 import re
@@ -26,10 +29,12 @@ import sys
 import threading
 import urllib.parse
 import webbrowser
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from rnn_jax.app.errors import Mistake
+from rnn_jax.app.readers import Reader
 from rnn_jax.app.streams import tell
 
 HOST = "127.0.0.1"
@@ -38,31 +43,8 @@ MOST_BYTES = 8 << 20  # of a body
 MOST_DISCARDED = 64 << 20  # of a body that is refused
 LINGER = 1  # seconds to wait for more of it
 SECONDS = 30  # before a silent client is given up
-ROUTES = {"/": ("GET",), "/run": ("GET",), "/examples": ("GET",), "/read": ("GET", "POST")}
-
-
-class Reader(Protocol):
-    """A trained run that reads examples and files, see `rnn_jax.app.readers`. Results can be written as JSON."""
-
-    def describe(self) -> dict[str, Any]:
-        """Returns the facts about the run."""
-        ...
-
-    def warm_up(self) -> None:
-        """Compiles ahead of the first request."""
-        ...
-
-    def examples(self, start: int) -> dict[str, Any]:
-        """Lists test examples from a place in their order."""
-        ...
-
-    def read_example(self, index: int, wanted: int | None = None) -> dict[str, Any]:
-        """Reads a test example."""
-        ...
-
-    def read_file(self, name: str, content: bytes, wanted: int | None = None) -> dict[str, Any]:
-        """Reads a file; raises `ValueError` in one line for one of another kind."""
-        ...
+ROUTES = {"/": ("GET",), "/run": ("GET",), "/examples": ("GET",), "/read": ("GET", "POST"), "/generate": ("POST",)}
+MOST_GENERATED = 10_000  # tokens
 
 
 class Refusal(Exception):
@@ -136,7 +118,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._check_site()
             body = self._read_body()
             content, kind = self._answer(body)
-            status = HTTPStatus.OK
         except Refusal as error:
             self._send(error.status, *_json({"error": str(error)}))
             return
@@ -150,7 +131,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             tell(f"rnn_jax: {message}")
             self._send(HTTPStatus.INTERNAL_SERVER_ERROR, *_json({"error": message}))
             return
-        self._send(status, content, kind)
+        if isinstance(content, bytes):
+            self._send(HTTPStatus.OK, content, kind)
+        else:
+            self._stream(content, kind)
 
     do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
 
@@ -186,8 +170,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise ConnectionError("the client left in the middle of its request")
         return body
 
-    def _answer(self, body: bytes) -> tuple[bytes, str]:
-        """Returns (the content, its kind) for a request that is allowed."""
+    def _answer(self, body: bytes) -> tuple[bytes | Iterator[bytes], str]:
+        """Returns (the content, or its parts as they are made; its kind) for a request that is allowed."""
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         methods = ROUTES.get(url.path)
@@ -203,21 +187,53 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return _json({**reader.describe(), "most_bytes": MOST_BYTES})
             case "/examples":
                 return _json(reader.examples(_number(query, "start") or 0))
+            case "/generate":
+                return self._generate(query, body), "text/plain; charset=utf-8"
             case _:
-                wanted = _number(query, "class")
+                choice = _number(query, "choice")
                 if self.command == "POST":
-                    return _json(reader.read_file(query.get("name", ""), body, wanted))
+                    return _json(reader.read_file(query.get("name", ""), body, choice))
                 index = _number(query, "example")
                 if index is None:
                     raise Refusal(HTTPStatus.BAD_REQUEST, "GET /read needs an example")
-                return _json(reader.read_example(index, wanted))
+                return _json(reader.read_example(index, choice))
+
+    def _generate(self, query: dict[str, str], body: bytes) -> Iterator[bytes]:
+        """Continues a prompt; the first part is made at once, so that a refusal is one."""
+        length, seed = (_number(query, name) for name in ("length", "seed"))
+        if length is None or length > MOST_GENERATED:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"length must be a whole number up to {MOST_GENERATED:,}")
+        try:
+            prompt, temperature = body.decode(), float(query.get("temperature", "1"))
+        except ValueError as error:  # of which UnicodeDecodeError is one
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"neither a prompt in UTF-8 nor a temperature: {error}") from error
+        model = self.server.reader.model
+        pieces = model.generate(prompt, length=length, temperature=temperature, seed=seed or 0)
+        first = next(pieces, "")
+        return (piece.encode() for piece in itertools.chain([first], pieces))
+
+    def _stream(self, pieces: Iterator[bytes], kind: str) -> None:
+        """Sends an answer in chunks; one that ends early closes the connection, which the client can tell."""
+        self._send_head(HTTPStatus.OK, {"Content-Type": kind, "Transfer-Encoding": "chunked"})
+        try:
+            for piece in filter(None, pieces):
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        except Exception:
+            self.close_connection = True
+            raise
+        self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-        """Sends an answer, with the headers that keep the page to itself."""
+        """Sends an answer at once."""
+        self._send_head(status, {"Content-Type": kind, "Content-Length": str(len(content))})
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _send_head(self, status: HTTPStatus, headers: dict[str, str]) -> None:
+        """Sends the status and the headers, with those that keep the page to itself."""
         self.send_response(status)
         headers = {
-            "Content-Type": kind,
-            "Content-Length": str(len(content)),
+            **headers,
             "Content-Security-Policy": self.server.policy,
             "Cache-Control": "no-store",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -231,8 +247,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuses a request that is no HTTP, or of an unknown method, in the form of every other refusal."""
@@ -281,16 +295,17 @@ def has_screen() -> bool:
 
 def content_policy(page: str) -> str:
     """Returns the Content-Security-Policy that allows the page's own script and style, and requests to its server."""
-    script, style = (
-        base64.b64encode(
-            hashlib.sha256(re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1].encode()).digest()
-        ).decode()  # type: ignore
-        for tag in ("script", "style")
-    )
+    script, style = (_digest(page, tag) for tag in ("script", "style"))
     return (
         f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; "
         "img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def _digest(page: str, tag: str) -> str:
+    """Returns the digest of an element's content, as a policy names it."""
+    content = page.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
+    return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 def _json(values: dict[str, Any]) -> tuple[bytes, str]:

@@ -169,7 +169,7 @@ def _light(grey: np.ndarray) -> np.ndarray:
     for _ in range(4):
         light = terms @ np.linalg.lstsq(terms[kept], grey[kept], rcond=None)[0]
         off = np.abs(grey - light)
-        kept = off <= 2 * np.median(off)
+        kept = off <= max(2 * np.median(off), FAINT)
     return light
 
 
@@ -189,13 +189,16 @@ def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
     smooth = ndimage.gaussian_filter(grey, 1) if large else grey
     light = smooth > _threshold(smooth)
     even = smooth - _light(smooth)
-    for bright in (light, even > _threshold(even)):
+    divided = (smooth, light), (even, even > _threshold(even))
+    for _, bright in sorted(divided, key=lambda each: -_explained(*each)):
         for outside, is_bright in ((bright, True), (~bright, False)):
             if _border(outside).mean() <= 0.97 or dark not in (None, is_bright):
                 continue
-            if dark is not None or not _is_sheet(~outside):
+            kind = _kind(~outside)
+            if dark is not None or kind == "ink":
                 return is_bright, 1 / 2
-            dark = not is_bright
+            if kind == "sheet":
+                dark = not is_bright
     if large:
         parts = (1 / 64, 1 / 32, 1 / 16, 1 / 8)
         signs = (1, -1) if dark is None else (1,) if dark else (-1,)
@@ -216,23 +219,34 @@ def _survey(grey: np.ndarray, dark: bool | None) -> tuple[bool, float]:
     return dark, 1 / 2
 
 
-def _is_sheet(mask: np.ndarray) -> bool:
-    """Returns True if a mask is a sheet of paper, written on or not: a large, thick and convex part with corners."""
+def _kind(mask: np.ndarray) -> Literal["ink", "sheet", "other"]:
+    """Tells strokes from a sheet of paper, written on or not: a large, thick and convex part with corners."""
     from scipy import ndimage
     from scipy.spatial import ConvexHull
 
     labels, _ = _label(mask)
-    part = np.asarray(ndimage.binary_fill_holes(labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1))
-    area = np.count_nonzero(part)
+    part = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
+    filled = np.asarray(ndimage.binary_fill_holes(part))
+    area = np.count_nonzero(filled)
     top, left, bottom, right = _box(part)
-    widest = 2 * np.max(np.asarray(ndimage.distance_transform_edt(np.pad(part, 1))))
-    if area < 0.25 * mask.size or widest < 0.4 * max(bottom - top, right - left):
-        return False
+    thick = 0.4 * max(bottom - top, right - left)
+    if area < 0.25 * mask.size or _widest(filled) < thick:
+        return "ink"
     # The area over the root of the moments is 12 for every parallelogram and 4 pi for every ellipse, such as a zero.
-    moments = np.cov(np.nonzero(part)) + np.eye(2) / 12  # a pixel has an extent
-    edge = np.argwhere(part & ~np.asarray(ndimage.binary_erosion(part)))
+    moments = np.cov(np.nonzero(filled)) + np.eye(2) / 12  # a pixel has an extent
+    edge = np.argwhere(np.logical_xor(filled, ndimage.binary_erosion(filled)))
     hull = ConvexHull(np.concatenate([edge + corner for corner in ((0, 0), (0, 1), (1, 0), (1, 1))]))
-    return bool(area < 12.25 * np.sqrt(np.linalg.det(moments)) and area > 0.94 * hull.volume)
+    convex = area / hull.volume
+    if area < 12.25 * np.sqrt(np.linalg.det(moments)) and convex > 0.94:
+        return "sheet"
+    return "ink" if convex < 0.9 or _widest(part) < thick else "other"
+
+
+def _widest(mask: np.ndarray) -> float:
+    """Returns the diameter of the largest circle inside a mask."""
+    from scipy import ndimage
+
+    return 2 * float(np.max(np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))))
 
 
 def _border(image: np.ndarray) -> np.ndarray:
@@ -264,6 +278,12 @@ def _threshold(values: np.ndarray) -> float:
     between = below * above * (means[1] - means[0]) ** 2
     best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
     return float(edges[1:-1][best].mean())
+
+
+def _explained(values: np.ndarray, mask: np.ndarray) -> float:
+    """Returns the part of the variance that lies between the values within a mask and those outside."""
+    parts = [part for part in (values[mask], values[~mask]) if part.size]
+    return 1 - sum(part.var() * part.size for part in parts) / max(values.var() * values.size, 1e-12)
 
 
 def _ink(grey: np.ndarray, window: float) -> np.ndarray | None:

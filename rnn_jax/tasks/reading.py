@@ -9,9 +9,11 @@ import jax.numpy as jnp
 
 from rnn_jax.base import Array, Layer, Params, State
 from rnn_jax.cells.gates import gates
+from rnn_jax.embedding import Embed
 from rnn_jax.layers import Bidirectional, Recurrent, Stack
 from rnn_jax.readout import Classifier, ClassifierParams
 from rnn_jax.states import with_states
+from rnn_jax.tasks.language import LanguageModel
 from rnn_jax.wrappers import within
 
 
@@ -54,7 +56,17 @@ class PassInfo(NamedTuple):
 
 
 def read(task: Any, params: Params, inputs: Array) -> Reading:
-    """Follows the network of a task through one sequence, inputs [T, D] as `task.predict` takes them."""
+    """Follows the network of a task through one sequence.
+
+    Args:
+      task: any task.
+      params: its parameters.
+      inputs: [T, D] as `task.predict` takes them, or tokens int [T]. The answers of a language model are the
+        probabilities of the next token after each.
+    """
+    if isinstance(task, LanguageModel):
+        logits = after_each_step(task.network, params, inputs)
+        return Reading(jax.nn.softmax(logits), trace(task.network.encoder, params.encoder, inputs))
     passes: list[Pass] = []
 
     def apply(params: ClassifierParams, xs: Array, *, lengths: Array | None = None, key: Array | None = None) -> Array:
@@ -75,10 +87,10 @@ def after_each_step(network: Classifier, params: ClassifierParams, xs: Array) ->
     first step in any case. The readout "every_step" answers each step by itself: row t is the answer for step t.
     """
     _, ys = network.encoder.apply(params.encoder, xs)
+    w = network.head_matrix(params)
     if network.readout == "every_step":
-        return ys @ params.w + params.b
-    encoder: Any = network.encoder
-    top = encoder.layers[-1] if isinstance(encoder, Stack) else encoder
+        return ys @ w + params.b
+    top = _parts(network.encoder)[-1]
     forward_size = top.forward.output_size if isinstance(top, Bidirectional) else ys.shape[-1]
     forward, backward = jnp.split(ys, [forward_size], axis=-1)
     one_step = network.readout == "last_step"
@@ -86,7 +98,7 @@ def after_each_step(network: Classifier, params: ClassifierParams, xs: Array) ->
     y = jnp.concatenate([forward, backward], axis=-1)
     if network.readout == "mean":
         y = jnp.cumsum(y, axis=0) / jnp.arange(1, len(y) + 1, dtype=y.dtype)[:, None]
-    return y @ params.w + params.b
+    return y @ w + params.b
 
 
 def trace(layer: Layer, params: Params, xs: Array) -> tuple[Pass, ...]:
@@ -107,6 +119,8 @@ def trace(layer: Layer, params: Params, xs: Array) -> tuple[Pass, ...]:
             initial = cell.initial_state((), xs.dtype)
             before = jax.tree.map(lambda first, after: _before(first, after, layer.reverse), initial, states)
             return (Pass(states, gates(layer.cell, params, before, xs, precision=layer.precision)),)
+        case Embed():
+            return trace(layer.layer, params.layer, params.embedding[xs])
         case _:
             return trace(within(layer), params, xs)
 
@@ -120,11 +134,8 @@ def _before(first: Array, after: Array, reverse: bool) -> Array:
 
 def list_passes(encoder: Any) -> list[PassInfo]:
     """Lists the passes that `trace` records, bottom first, forward before backward."""
-    parts = encoder.layers if isinstance(encoder, Stack) else (encoder,)
     passes = []
-    for i, part in enumerate(parts, 1):
-        while not isinstance(part, Bidirectional | Recurrent):
-            part = within(part)
+    for i, part in enumerate(_parts(encoder), 1):
         if isinstance(part, Bidirectional):
             passes.append(PassInfo(f"layer {i}, forward", part.forward.cell, False))
             passes.append(PassInfo(f"layer {i}, backward", part.backward.cell, True))
@@ -133,11 +144,17 @@ def list_passes(encoder: Any) -> list[PassInfo]:
     return passes
 
 
+def _parts(encoder: Any) -> list[Any]:
+    """Lists the layers of an encoder without their wrappers, bottom first."""
+    while not isinstance(encoder, Stack | Bidirectional | Recurrent):
+        encoder = within(encoder)
+    return [part for layer in encoder.layers for part in _parts(layer)] if isinstance(encoder, Stack) else [encoder]
+
+
 def explain_answers(network: Classifier, step: str = "step") -> str:
     """Says in words which inputs the answers of `after_each_step` depend on; `step` is the word for a step."""
-    encoder: Any = network.encoder
-    depth = len(encoder.layers) if isinstance(encoder, Stack) else 1
-    both = any(info.reverse for info in list_passes(encoder))
+    depth = len(_parts(network.encoder))
+    both = any(info.reverse for info in list_passes(network.encoder))
     if network.readout == "every_step":
         return f"Each {step} has an answer of its own" + (f", from all {step}s before and after it." if both else ".")
     if not both:
