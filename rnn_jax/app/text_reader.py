@@ -147,6 +147,7 @@ class TextReader:
         answers = reading.answers[:T]
         likeliest = np.argsort(-answers, axis=-1, kind="stable")[:, :LIKELIEST]
         values = {
+            "text": decode(self.info, tokens),
             "tokens": self._names(tokens),
             "answer": int(answers[-1].argmax()),
             "likeliest": [

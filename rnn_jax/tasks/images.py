@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NPY_MAGIC = b"\x93NUMPY"
 FAINT = 0.1  # An image with a smaller range of pixels, of 1, is reported as blank.
+BLANK = 0.5  # A picture without ink is refused, unless most of its pixels differ by this: one cut at a stroke's edges.
 EXIF_ORIENTATION = 0x0112
 
 
@@ -225,8 +226,10 @@ def _prepare(pixels: np.ndarray, data: DataInfo, invert: bool, notes: list[str])
         return None
     prepared = prepare(pixels, style, dark=invert or None)
     if prepared is None:
-        raise ValueError("it is blank: no ink is found")
-    if prepared.changed:
+        if np.ptp(np.percentile(_grey(pixels), (5, 95))) < BLANK:
+            raise ValueError("it is blank: no ink is found")
+        notes.append("ink and paper are not told apart, scaled as a whole")
+    elif prepared.changed:
         notes.append(_describe(prepared, style, invert))
     return prepared
 
