@@ -1,5 +1,6 @@
 """`python -m rnn_jax demo RUN`: the server, asked as a browser and as a stranger would ask it."""
 
+import contextlib
 import functools
 import http.client
 import io
@@ -16,13 +17,15 @@ import numpy as np
 import pytest
 from helpers import run_train
 from PIL import Image
+from untrained import untrained_text
 
 import rnn_jax as rnn
 from rnn_jax.__main__ import main
 from rnn_jax.app import interruption
 from rnn_jax.app.demo import MOST_BYTES, Server
 from rnn_jax.app.errors import Mistake
-from rnn_jax.app.readers import ImageReader, centre_ink, worst_first
+from rnn_jax.app.readers import make_reader
+from rnn_jax.app.readings import worst_first
 from rnn_jax.data import load_dataset
 
 
@@ -42,7 +45,14 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def server(model, folder):
-    with Server(ImageReader(model, folder)) as server:
+    with serving(make_reader(model, folder)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(reader):
+    """A server of a reader in a thread."""
+    with Server(reader) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()
@@ -51,7 +61,21 @@ def server(model, folder):
 @pytest.fixture(scope="module")
 def ask(server):
     """Asks for a path; returns the status, the answer from JSON, and the headers. Every request is a new connection."""
+    return asker(server)
 
+
+@pytest.fixture(scope="module")
+def ask_text(tmp_path_factory):
+    """Asks the server of a language model, which is an attribute."""
+    folder = tmp_path_factory.mktemp("text")
+    model = untrained_text(folder)
+    with serving(make_reader(model, folder)) as server:
+        ask = asker(server)
+        ask.server = server
+        yield ask
+
+
+def asker(server):
     def ask(path, method="GET", body=None, headers=()):
         connection = http.client.HTTPConnection(*server.server_address, timeout=30)
         try:
@@ -127,7 +151,7 @@ def test_a_reading_has_the_library_s_own_numbers(ask, model):
 
 def test_the_gradient_is_of_the_answer_or_of_the_class_asked_for(ask):
     _, first, _ = ask("/read?example=5")
-    _, other, _ = ask(f"/read?example=5&class={(first['answer'] + 1) % 10}")
+    _, other, _ = ask(f"/read?example=5&choice={(first['answer'] + 1) % 10}")
     assert first["gradient_of"] == first["answer"] != other["gradient_of"]
     assert np.shape(first["gradient"]) == (8, 8)
     assert first["gradient"] != other["gradient"]
@@ -166,16 +190,6 @@ def test_a_picture_is_read_wherever_its_ink_lies(ask):
     np.testing.assert_allclose(lit[:, 1].mean(), 3.5, atol=0.6)
 
 
-def test_ink_fills_twenty_pixels_of_twenty_eight():
-    picture = np.zeros((50, 50))
-    picture[5:35, 3:8] = 1
-    with Image.open(io.BytesIO(centre_ink(png(picture), 28))) as centred:
-        ink = np.asarray(centred.resize((28, 28))) > 127
-    assert ink.any(1).sum() == pytest.approx(20, abs=1)
-    assert np.argwhere(ink)[:, 0].mean() == pytest.approx(13.5, abs=1)
-    assert centre_ink(png(np.zeros((9, 9))), 28) == png(np.zeros((9, 9)))  # no ink
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body", "headers", "status", "words"),
     [
@@ -187,7 +201,7 @@ def test_ink_fills_twenty_pixels_of_twenty_eight():
         ("GET", "/read", None, {}, 400, "needs an example"),
         ("GET", "/read?example=-1", None, {}, 400, "example must be a whole number from 0, not '-1'"),
         ("GET", "/read?example=9999", None, {}, 422, "there is no example 9999, but 599 from 0"),
-        ("GET", "/read?example=1&class=10", None, {}, 422, "there is no class 10, but 10 from 0"),
+        ("GET", "/read?example=1&choice=10", None, {}, 422, "there is no class 10, but 10 from 0"),
         ("POST", "/read?name=notes.png", b"no picture", {}, 422, "notes.png is neither a picture nor a .npy array"),
         ("POST", "/read", b"", {}, 422, "neither a picture"),
         ("POST", "/read?name=a.png", png(np.eye(40))[:60], {}, 422, "cannot be read"),
@@ -253,8 +267,8 @@ def test_an_error_of_the_program_s_own_is_an_answer_as_well(ask, server, monkeyp
 
 
 def test_without_the_data_there_are_no_examples_and_pictures_are_read(model, folder, monkeypatch):
-    reader = ImageReader(model, folder)
-    monkeypatch.setattr("rnn_jax.app.readers.digest", lambda data: "another")
+    reader = make_reader(model, folder)
+    monkeypatch.setattr("rnn_jax.app.readings.digest", lambda data: "another")
     with pytest.raises(ValueError, match="is other data than those of the run"):
         reader.examples(0)
     assert reader.read_file("a.png", png(np.eye(20)))["answer"] in range(10)
@@ -307,3 +321,71 @@ def test_control_c_ends_it_with_one_line(folder, capfd, monkeypatch):
 
 def test_the_limit_of_a_file_is_told_to_the_page(ask):
     assert ask("/run")[1]["most_bytes"] == MOST_BYTES
+
+
+def test_text_is_generated_as_generate_does(ask_text):
+    model = ask_text.server.reader.model
+    status, content, headers = ask_text("/generate?length=40&temperature=0.5&seed=3", "POST", b"the ")
+    assert status == 200
+    assert headers["Transfer-Encoding"] == "chunked"
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert content.decode() == "".join(model.generate("the ", length=40, temperature=0.5, seed=3))
+    assert ask_text("/generate?length=0", "POST", b"the ")[1] == b""
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "status", "words"),
+    [
+        ("", b"the", 400, "length must be a whole number up to 10,000"),
+        ("length=10001", b"the", 400, "length must be a whole number"),
+        ("length=5&temperature=hot", b"the", 400, "could not convert string to float: 'hot'"),
+        ("length=5&temperature=-1", b"the", 422, "temperature must be at least 0 and finite, not -1"),
+        ("length=5&temperature=nan", b"the", 422, "temperature must be at least 0"),
+        ("length=5", b"\xff", 400, "neither a prompt in UTF-8"),
+        ("length=5", "\N{SNOWMAN}".encode(), 422, "characters that training has not seen"),
+    ],
+)
+def test_a_bad_prompt_is_refused_before_anything_is_generated(ask_text, query, body, status, words):
+    got, answer, _ = ask_text(f"/generate?{query}", "POST", body)
+    assert got == status
+    assert words in answer["error"]
+    assert ask_text("/generate", "GET")[0] == 405
+
+
+def test_a_run_on_images_generates_nothing(ask):
+    status, answer, _ = ask("/generate?length=5", "POST", b"the")
+    assert status == 422
+    assert "cannot generate text" in answer["error"]
+
+
+def test_generation_stops_when_the_browser_leaves(ask_text, monkeypatch, capsys):
+    made = []
+
+    def generate(*args, **options):
+        for i in range(10_000):
+            made.append(i)
+            yield "word " * 2000
+
+    monkeypatch.setattr(type(ask_text.server.reader.model), "generate", generate)
+    with socket.create_connection(ask_text.server.server_address, timeout=10) as connection:
+        head = b"POST /generate?length=100 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(head)
+        assert b"200 OK" in connection.recv(1000)
+    while ask_text("/run")[0] == 200:
+        before = len(made)
+        time.sleep(0.1)
+        if len(made) == before:
+            break
+    assert len(made) < 10_000
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_in_the_middle_of_a_text_cuts_it_off(ask_text, monkeypatch):
+    def generate(*args, **options):
+        yield "the "
+        raise RuntimeError("a device is lost")
+
+    monkeypatch.setattr(type(ask_text.server.reader.model), "generate", generate)
+    with pytest.raises(http.client.IncompleteRead):
+        ask_text("/generate?length=100", "POST", b"")
+    assert ask_text("/run")[0] == 200

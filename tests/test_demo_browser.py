@@ -1,5 +1,6 @@
 """The page of `demo` in a real browser: Chromium with its driver, where they are installed."""
 
+import contextlib
 import io
 import shutil
 import threading
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from helpers import run_train
 from PIL import Image
+from untrained import untrained_forecast, untrained_text
 
 import rnn_jax as rnn
 from rnn_jax.app.demo import Server
-from rnn_jax.app.readers import ImageReader
+from rnn_jax.app.readers import make_reader
 from rnn_jax.data import load_dataset
 
 selenium = pytest.importorskip("selenium")
@@ -27,6 +29,12 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 SEVEN = ((-70, -80), (140, 0), (-35, 80), (-35, 90))  # from the middle of the pad, then step by step
 
+UNNAMED = """
+    return [...document.querySelectorAll("button, input, select, textarea, canvas[role]")].filter(each =>
+        !(each.labels && each.labels.length) && !each.textContent.trim() && !each.getAttribute("aria-label")
+        && each.offsetParent).map(each => each.id || each.outerHTML);
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -34,7 +42,21 @@ def server(tmp_path_factory):
     options = "--dataset=digits", "--cell=gru", "--hidden-size=32", "--steps=400", "--no-pictures"
     with jax.numpy_dtype_promotion("standard"):
         assert run_train(None, *options, "--batch-size=64", "--output-dir", folder)[0] == 0
-    with Server(ImageReader(rnn.load_run(folder), folder)) as server:
+    with serving(make_reader(rnn.load_run(folder), folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def untrained_server(tmp_path_factory, request):
+    """The server of an untrained run; the parameter makes it."""
+    folder = tmp_path_factory.mktemp("run")
+    with serving(make_reader(request.param(folder), folder)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(reader):
+    with Server(reader) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()
@@ -55,11 +77,23 @@ def browser():
 @pytest.fixture
 def page(browser, server):
     """The page, loaded anew; afterwards its console must be empty."""
+    open_page(browser, server)
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+@pytest.fixture
+def own_page(browser, untrained_server):
+    """The page of a run on own data."""
+    open_page(browser, untrained_server)
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def open_page(browser, server):
     emulate(browser, 1280)
     browser.get(server.url)
     wait(browser, lambda: text(browser, "mistakes"))
-    yield browser
-    assert browser.get_log("browser") == []
 
 
 def emulate(browser, width, scheme="light"):
@@ -77,6 +111,16 @@ def text(browser, name):
 
 def wait(browser, condition):
     WebDriverWait(browser, 30, poll_frequency=0.05).until(lambda _: condition())
+
+
+def drop(browser, content, name):
+    """Drops a file onto the page."""
+    script = """
+        const data = new DataTransfer(), bytes = new Uint8Array(arguments[0]);
+        data.items.add(new File([bytes], arguments[1]));
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true}));
+    """
+    browser.execute_script(script, list(content), name)
 
 
 def draw_seven(browser):
@@ -122,15 +166,10 @@ def test_a_file_that_is_opened_or_dropped_is_read(page, tmp_path):
     (tmp_path / "notes.png").write_text("no picture")
     page.find_element("id", "file").send_keys(str(tmp_path / "zero.png"))
     wait(page, lambda: text(page, "answer") == "0")
-    drop = """
-        const data = new DataTransfer(), bytes = new Uint8Array(arguments[0]);
-        data.items.add(new File([bytes], arguments[1]));
-        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true}));
-    """
-    page.execute_script(drop, list(b"no picture"), "notes.png")
+    drop(page, b"no picture", "notes.png")
     wait(page, lambda: "notes.png is neither a picture nor" in text(page, "message"))
     assert [entry["message"] for entry in page.get_log("browser") if "422" not in entry["message"]] == []
-    page.execute_script(drop, list(content.getvalue()), "zero.png")
+    drop(page, content.getvalue(), "zero.png")
     wait(page, lambda: text(page, "message") == "" and text(page, "answer") == "0")
 
 
@@ -158,12 +197,54 @@ def test_the_page_fits_its_width_in_light_and_dark(page, width, scheme):
     assert page.get_screenshot_as_png().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("untrained_server", [untrained_text], indirect=True)
+def test_a_typed_text_is_read_and_written_on(own_page, untrained_server):
+    page, model = own_page, untrained_server.reader.model
+    page.find_element("id", "text").send_keys("the cat")
+    wait(page, lambda: "of 7" in text(page, "belief"))
+    shown = page.execute_script("return reading.likeliest[6].map(([i, p]) => p)")
+    assert text(page, "bars").splitlines()[1] == f"{100 * shown[0]:.1f} %"
+    shades = "return [...document.querySelectorAll('#typed span')].map(each => each.style.getPropertyValue('--shade'))"
+    by_bits = page.execute_script(shades)
+    page.find_element("id", "unit").send_keys("3")
+    assert page.find_element("id", "colour").get_attribute("value") == "unit"
+    assert len(page.execute_script(shades)) == 7
+    assert page.execute_script(shades) != by_bits
+    page.find_elements("css selector", "#typed span")[2].click()
+    assert text(page, "at") == "3 / 7"
+    for name, value in (("length", "20"), ("temperature", "0.5")):
+        page.execute_script("document.getElementById(arguments[0]).value = arguments[1]", name, value)
+    page.find_element("id", "write").click()
+    expected = "the cat" + "".join(model.generate("the cat", length=20, temperature=0.5, seed=0))
+    wait(page, lambda: page.find_element("id", "text").get_attribute("value") == expected)
+    wait(page, lambda: f"of {len(expected)}" in text(page, "belief") and text(page, "write") == "Write on")
+    assert page.execute_script(UNNAMED) == []
+
+
+@pytest.mark.parametrize("untrained_server", [untrained_forecast], indirect=True)
+def test_a_table_that_is_dropped_or_pasted_is_plotted_and_forecast(own_page, untrained_server):
+    page, model = own_page, untrained_server.reader.model
+    content = model.config.data.read_bytes()
+    drop(page, content, "sales.csv")
+    wait(page, lambda: "after step 8 of 8" in text(page, "belief"))
+    values = np.array([[float(line.split(b",")[1])] for line in content.splitlines()[1:]])
+    first = float(text(page, "answer").split(",")[0])
+    np.testing.assert_allclose(first, model.predict([values])[0, 0], rtol=1e-3)
+    assert "sales:" in text(page, "lines")
+    drawn = "const c = document.getElementById('plot'); return c.getContext('2d').getImageData(0, 0, c.width, c.height)"
+    assert page.execute_script(drawn + ".data.some(v => v)")
+    box = page.find_element("id", "text")
+    page.execute_script("arguments[0].value = arguments[1]", box, content.decode().replace(",0.000", ",9.000"))
+    page.find_element("id", "paste").click()
+    wait(page, lambda: "after step 8 of 8" in text(page, "belief") and text(page, "message") == "")
+    page.find_element("css selector", "#examples button").click()
+    wait(page, lambda: "truth, dotted" in text(page, "lines"))
+    emulate(page, 390)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert page.execute_script(UNNAMED) == []
+
+
 def test_every_control_has_a_name(page):
-    unnamed = """
-        return [...document.querySelectorAll("button, input, select, textarea, canvas[role]")].filter(each =>
-            !(each.labels && each.labels.length) && !each.textContent.trim() && !each.getAttribute("aria-label")
-            && each.offsetParent).map(each => each.id || each.outerHTML);
-    """
     page.find_element("css selector", "#examples button").click()
     wait(page, lambda: "True class" in text(page, "notes"))
-    assert page.execute_script(unnamed) == []
+    assert page.execute_script(UNNAMED) == []

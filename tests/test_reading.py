@@ -10,8 +10,10 @@ from helpers import CELLS, assert_close, draw_inputs, draw_params, draw_state
 
 import rnn_jax as rnn
 from rnn_jax.cells.gates import gates
+from rnn_jax.data.text import TextInfo
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks.classification import Classification
+from rnn_jax.tasks.language import LanguageModel
 from rnn_jax.tasks.reading import explain_answers, input_gradient, list_passes, read
 
 T, D, C = 5, 3, 4
@@ -182,6 +184,28 @@ def test_the_gradient_is_that_of_the_logit():
 )
 def test_the_page_says_which_rows_an_answer_has_seen(encoder, readout, words):
     assert words in explain_answers(make_task(ENCODERS[encoder], readout)[0].network, "row")
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_language_model_answers_with_the_probabilities_of_the_next_token(tied):
+    V = 7
+    encoder = rnn.embed(rnn.stack(rnn.dropout(rnn.GRU(4), 0.3), rnn.GRU(4)), V)
+    info = TextInfo("words", "", "", "language", "characters", "abcdef", 5)
+    task = LanguageModel(Classifier(encoder, V, readout="every_step", tied=tied), info)
+    params, tokens = task.init(jax.random.key(0)), jnp.array([3, 0, 6, 1])
+    reading, expected = jax.jit(
+        lambda: (read(task, params, tokens), jax.nn.softmax(task.network.apply(params, tokens)))
+    )()
+    assert_close(reading.answers, expected)
+    assert [each.states.h.shape for each in reading.passes] == [(4, 4), (4, 4)]
+    assert [info.name for info in list_passes(encoder)] == ["layer 1", "layer 2"]
+
+
+def test_a_dropped_top_layer_has_its_halves():
+    task, params = make_task(rnn.dropout(ENCODERS["both ways"], 0.3))
+    bare, _ = make_task(ENCODERS["both ways"])
+    xs = draw_inputs(T)
+    assert_close(answers(task, params, xs), answers(bare, params, xs))
 
 
 def test_a_task_keeps_its_network():

@@ -57,7 +57,8 @@ class SeriesReader:
     def describe(self) -> Json:
         """Returns the facts about the run that the page shows."""
         form, joined = self.info.form, steps_at_once(self.info)
-        word = "step" if joined == 1 else f"part of {joined} steps"
+        word = "step" if joined == 1 else "part"
+        explanation = explain_answers(self.task.network, word) + (f" A part is {joined} steps." if joined > 1 else "")
         return describe_run(
             self.model,
             self.folder,
@@ -71,7 +72,7 @@ class SeriesReader:
             target=form.target,
             horizon=self.info.horizon,
             suffix=self._suffix,
-            explanation=explain_answers(self.task.network, "step" if joined == 1 else "part"),
+            explanation=explanation,
         )
 
     @property
