@@ -59,6 +59,14 @@ def test_a_digit_is_found_again(digits, change, ink):
     assert found >= 47
 
 
+def test_an_enlarged_picture_is_as_good_as_the_small_one():
+    small, large = prepare(255 - SEVEN), prepare(np.kron(255 - SEVEN, np.ones((7, 7), np.uint8)))
+    assert small is not None
+    assert large is not None
+    np.testing.assert_array_equal(large.image, small.image)
+    assert large.box == tuple(7 * edge for edge in small.box)
+
+
 def test_shadow_noise_and_a_thin_pen_do_not_hide_a_digit():
     rng = np.random.default_rng(0)
     ink = np.zeros((600, 800))
@@ -91,7 +99,7 @@ def test_the_reader_says_how_a_picture_was_prepared(tmp_path):
     file, notes = tmp_path / "paper.png", []
     Image.fromarray(255 - np.kron(SEVEN, np.ones((4, 4), np.uint8))).save(file)
     _, images = read_images(file, DATA, invert=False, notify=notes.append)
-    said = "ink of 66x82 pixels, scaled into 20x20 and centred"
+    said = "ink of 64x80 pixels, scaled into 20x20 and centred"
     assert notes == [f"{file}: dark ink on light paper: inverted; {said}"]
     clean = prepare(SEVEN)
     assert clean is not None

@@ -114,7 +114,7 @@ def test_a_sequence_of_a_file_ends_with_its_prediction(trials):
     reader, file = trials
     reading = reader.read_file("mine.ts", file.read_bytes(), 3)
     rows = list(predict_file(reader.task, reader.model.params, reader.info, file))
-    np.testing.assert_allclose(reading["answers"][-1], [float(p) for p in rows[4][2:]], atol=2e-6)
+    np.testing.assert_allclose(reading["answers"][-1], np.array(rows[4][2:], float), atol=2e-6)
     assert reading["truth"] == 1
     assert reading["sequence"] == 3
     assert len(reading["names"]) == 40

@@ -78,8 +78,10 @@ def prepare(picture: np.ndarray, style: Style = MNIST, *, dark: bool | None = No
       The prepared image, or None if there is no ink.
     """
     picture = as_bytes(picture)
+    enlarged = _enlargement(picture)
+    picture = picture[::enlarged, ::enlarged]
     if not dark and _in_style(picture, style):
-        return Prepared(picture, _box(picture > 0), False, False)
+        return Prepared(picture, _times(_box(picture > 0), enlarged), False, False)
     top, left, (bottom, right) = 0, 0, picture.shape[:2]
     found, box = np.zeros((1, 1)), (0, 0, 0, 0)
     for _ in range(2):
@@ -98,12 +100,27 @@ def prepare(picture: np.ndarray, style: Style = MNIST, *, dark: bool | None = No
         margin = max(2, round(MARGIN * max(box[2] - box[0], box[3] - box[1])))
         top, left = max(0, box[0] - margin), max(0, box[1] - margin)
         bottom, right = min(picture.shape[0], box[2] + margin), min(picture.shape[1], box[3] + margin)
-    return Prepared(_place(_thicken(found, style), style), box, bool(dark), True)
+    return Prepared(_place(_thicken(found, style), style), _times(box, enlarged), bool(dark), True)
 
 
 def as_bytes(pixels: np.ndarray) -> np.ndarray:
     """Converts fractions from 0 to 1 to whole numbers from 0 to 255, and leaves those alone."""
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _enlargement(picture: np.ndarray) -> int:
+    """Returns k if each pixel of a smaller picture has become a square of k x k equal ones, else 1."""
+    changes = []
+    for axis in (0, 1):
+        different = np.diff(picture.astype(np.int16), axis=axis) != 0
+        others = tuple(other for other in range(picture.ndim) if other != axis)
+        changes += [picture.shape[axis], *(np.flatnonzero(different.any(others)) + 1)]
+    return int(np.gcd.reduce(changes))
+
+
+def _times(box: tuple[int, int, int, int], factor: int) -> tuple[int, int, int, int]:
+    top, left, bottom, right = box
+    return top * factor, left * factor, bottom * factor, right * factor
 
 
 def _in_style(picture: np.ndarray, style: Style) -> bool:
