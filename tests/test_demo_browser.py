@@ -192,6 +192,7 @@ def test_the_page_fits_its_width_in_light_and_dark(page, width, scheme):
     page.find_element("css selector", "#examples button").click()
     wait(page, lambda: "True class" in text(page, "notes"))
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    assert page.find_element("id", "image-title").size["height"] < 40
     background = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(250, 248, 245)", "dark": "rgb(23, 22, 21)"}[scheme]
     assert page.get_screenshot_as_png().startswith(b"\x89PNG")
