@@ -32,7 +32,7 @@ from rnn_jax.tasks.reading import Reading, explain_answers, read
 from rnn_jax.tasks.series_plots import CHANNELS, judge
 from rnn_jax.tasks.task import predict_examples
 
-MOST_STEPS = 4000  # of a sequence
+MOST_STEPS = 2000  # of a sequence
 MOST_NAMES = 500  # of the sequences of a file
 
 

@@ -24,7 +24,7 @@ from rnn_jax.app.readings import (
 from rnn_jax.base import Array
 from rnn_jax.data import DataError
 from rnn_jax.data.text import TextInfo, decode, encode
-from rnn_jax.tasks.reading import Reading, explain_answers, read
+from rnn_jax.tasks.reading import Reading, explain_answers, list_passes, read
 
 MOST_TOKENS = 1000  # of a text, at once
 LEAST_TOKENS = 32  # compiled for; others are powers of two, as a text grows with every key
@@ -140,8 +140,8 @@ class TextReader:
         T = len(tokens)
         padded = np.zeros(max(LEAST_TOKENS, 1 << (T - 1).bit_length()), np.int32)
         padded[:T] = tokens
-        # A network that reads from the end, or answers with a mean, has to see no more than the text.
-        causal = not any(info["reverse"] for info in self.describe()["passes"])
+        # A network that reads from the end must not see the padding.
+        causal = not any(each.reverse for each in list_passes(self.task.network.encoder))
         with self._lock:
             reading = jax.device_get(self._compute(self.model.params, jnp.asarray(padded if causal else padded[:T])))
         answers = reading.answers[:T]
