@@ -125,7 +125,9 @@ def test_a_frame_and_a_bold_marker_and_a_shadow_do_not_change_sides(side):
     assert clean is not None
     framed, bold = 1 - 0.9 * ink, 1 - 0.9 * ndimage.grey_dilation(ink, side // 9)
     framed[[0, -1]] = framed[:, [0, -1]] = 0
-    for picture in (framed, bold, (1 - 0.8 * ink) * np.linspace(0.9, 0.4, side)):
+    drawn = np.pad(1 - 0.9 * ink, side // 5, constant_values=1.0)
+    drawn[[2, -3], 2:-2] = drawn[2:-2, [2, -3]] = 0.1
+    for picture in (framed, drawn, bold, (1 - 0.8 * ink) * np.linspace(0.9, 0.4, side)):
         prepared = prepare(picture)
         assert prepared is not None
         assert prepared.dark

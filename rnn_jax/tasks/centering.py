@@ -247,7 +247,7 @@ def _kind(mask: np.ndarray) -> Literal["ink", "sheet", "other"]:
     area = np.count_nonzero(filled)
     top, left, bottom, right = _box(part)
     thick = 0.4 * max(bottom - top, right - left)
-    if area < 0.25 * mask.size or _widest(filled) < thick:
+    if area < 0.25 * mask.size or _widest(filled) < thick or np.count_nonzero(part) < area / 2:
         return "ink"
     # The area over the root of the moments is 12 for every parallelogram and 4 pi for every ellipse, such as a zero.
     moments = np.cov(np.nonzero(filled)) + np.eye(2) / 12  # a pixel has an extent
@@ -343,9 +343,13 @@ def _character(depth: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     longest = (edges[:, 2:] - edges[:, :2]).max(1)
     touches = (edges[:, :2] == 0).any(1) | (edges[:, 2:] == depth.shape).any(1)
     inner = ~touches & (longest > 0.12 * max(depth.shape)) & (weights > 0.003 * weights.max())
+    for i in np.flatnonzero(inner):  # a frame is around the character
+        inside = (edges[:, :2] > edges[i, :2]).all(1) & (edges[:, 2:] < edges[i, 2:]).all(1)
+        inner[i] = not (inside & inner & (weights > 0.2 * weights[i])).any()
     main = int(np.argmax(np.where(inner, weights, 0) if inner.any() else weights))
     gaps = np.maximum(edges[:, :2] - edges[main, 2:], edges[main, :2] - edges[:, 2:]).max(1)
-    near = (gaps < 0.3 * longest[main]) & (weights > 0.02 * weights[main]) & (touches <= touches[main])
+    around = (edges[:, :2] < edges[main, :2]).all(1) & (edges[:, 2:] > edges[main, 2:]).all(1)
+    near = (gaps < 0.3 * longest[main]) & (weights > 0.02 * weights[main]) & (touches <= touches[main]) & ~around
     return np.isin(labels, np.flatnonzero(near) + 1)
 
 
