@@ -1,4 +1,4 @@
-"""Uses a trained run: `python -m rnn_jax {evaluate,predict,generate,export} RUN`."""
+"""Uses a trained run: `python -m rnn_jax {evaluate,predict,generate,export,demo} RUN`."""
 
 import argparse
 import csv
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from rnn_jax.app.cache import use_compilation_cache
+from rnn_jax.app.demo import port, serve
 from rnn_jax.app.devices import check_devices, use_own_settings
 from rnn_jax.app.digest import digest
 from rnn_jax.app.errors import Mistake, mistakes, run_command
@@ -20,6 +21,7 @@ from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
 from rnn_jax.app.program import begin, leave
+from rnn_jax.app.readers import make_reader
 from rnn_jax.app.reporting import data_label, figure_lines
 from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own, predict_file
@@ -103,7 +105,8 @@ def predict(model: Model, arguments: argparse.Namespace) -> None:
             rows = list(predict_own(model.task, model.params, model.data, file))
             csv.writer(sys.stdout, lineterminator="\n").writerows(rows[min(i, 1) :])
         return
-    read = [read_images(file, model.data, invert=arguments.invert, notify=_notify) for file in arguments.files]
+    options = {"invert": arguments.invert, "as_is": arguments.as_is, "notify": _notify}
+    read = [read_images(file, model.data, **options) for file in arguments.files]
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["image", "predicted", *range(model.data.num_classes)])
     for names, images in read:
@@ -143,9 +146,16 @@ def export(model: Model, arguments: argparse.Namespace) -> None:
     print(describe_export(model, file, arguments.format, step=arguments.step))
 
 
+def demo(model: Model, arguments: argparse.Namespace) -> None:
+    """Serves a page on which the model is watched as it reads."""
+    reader = make_reader(model, arguments.run)
+    with unwinding(PROGRAM):
+        serve(reader, str(arguments.run), arguments.port, browser=not arguments.no_browser)
+
+
 def _parser() -> Parser:
     parser = Parser(prog="python -m rnn_jax", description="Use a run of train.py.")
-    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,generate,export}", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="{evaluate,predict,generate,export,demo}", required=True)
 
     def add_command(
         function: Callable[[Model, argparse.Namespace], None], help: str, seed_flag: str = "--seed"
@@ -176,7 +186,12 @@ def _parser() -> Parser:
         metavar="FILE",
         help="a picture, or a .npy array of many; own data: a file of sequences or a text",
     )
-    command.add_argument("--invert", action="store_true", help="the pictures are dark on white")
+    command.add_argument(
+        "--invert", action="store_true", help="the pictures are dark on white; default: found out, for handwriting"
+    )
+    command.add_argument(
+        "--as-is", action="store_true", help="do not look for ink and centre it: scale pictures as a whole"
+    )
     command = add_command(generate, "text that continues a prompt, as a language model learned it", "--run-seed")
     command.add_argument(
         "--prompt",
@@ -213,6 +228,9 @@ def _parser() -> Parser:
     command.add_argument(
         "--output", type=path, metavar="FILE", help="default: classifier.stablehlo or the like in the run's folder"
     )
+    command = add_command(demo, "a page on which the model reads what you draw, type or drop, step by step")
+    command.add_argument("--port", type=port, default=0, metavar="N", help="of 127.0.0.1 (default: one that is free)")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
     return parser
 
 

@@ -23,7 +23,7 @@ SEVEN[4:8, 8:24] = SEVEN[8:24, 16:20] = 255
 def read(file, invert=False):
     """Returns (the images, what was said of them without the file's name)."""
     notes = []
-    _, images = read_images(file, DATA, invert=invert, notify=notes.append)
+    _, images = read_images(file, DATA, invert=invert, as_is=True, notify=notes.append)
     assert all(note.startswith(f"{file}: ") and "\n" not in note for note in notes)
     assert images.shape[1:] == (28, 28)
     assert images.min() >= 0

@@ -154,10 +154,10 @@ def test_predict_reads_arrays_and_pictures(folder, digits, tmp_path, capsys):
 def test_a_picture_of_another_kind_is_fitted_and_says_so(folder, digits, tmp_path, capsys):
     grey = 255 - np.kron(digits.test.inputs[0] * 15.9375, np.ones((4, 4))).astype(np.uint8)
     Image.fromarray(grey).convert("RGB").save(tmp_path / "paper.png")
-    _, out, err = call(capsys, "predict", folder, tmp_path / "paper.png")
+    _, out, err = call(capsys, "predict", folder, tmp_path / "paper.png", "--as-is")
     assert "32x32 pixels, scaled to 8x8" in err
     assert "its border is bright; digits must be white on black: try --invert" in err
-    _, out, err = call(capsys, "predict", folder, tmp_path / "paper.png", "--invert")
+    _, out, err = call(capsys, "predict", folder, tmp_path / "paper.png", "--invert", "--as-is")
     probabilities = [float(p) for p in out.splitlines()[1].split(",")[2:]]
     np.testing.assert_allclose(probabilities, rnn.load_run(folder).predict(digits.test.inputs[0]), atol=0.02)
 

@@ -30,6 +30,13 @@ class GRUState(NamedTuple):
     h: Array
 
 
+class GRUGates(NamedTuple):
+    """Gates of `GRU`, from 0 to 1: r and z [B, H]. An update gate of 1 keeps the state."""
+
+    reset: Array
+    update: Array
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class GRU(EquationsCell):
@@ -109,6 +116,10 @@ class GRU(EquationsCell):
 
     def equations(self, params: GRUParams, state: GRUState, x: Array, dense: Dense) -> tuple[GRUState, Array]:
         """Applies the equations: x [B, D] -> (state, h' [B, H])."""
+        return self.gated(params, state, x, dense)[:2]
+
+    def gated(self, params: GRUParams, state: GRUState, x: Array, dense: Dense) -> tuple[GRUState, Array, GRUGates]:
+        """Applies the equations: x [B, D] -> (state, h' [B, H], gates)."""
         h, H = state.h, self.hidden_size
         gates, candidate = slice(0, 2 * H), slice(2 * H, 3 * H)
         r, z = dense((x, params.w_x), (h, params.w_h), bias=params.b, columns=gates, parts=2)
@@ -121,4 +132,4 @@ class GRU(EquationsCell):
             (n,) = dense((x, params.w_x), (r * h, params.w_h), bias=params.b, columns=candidate)
             n = jnp.tanh(n)
         h = z * h + (1 - z) * n
-        return GRUState(h), h
+        return GRUState(h), h, GRUGates(r, z)

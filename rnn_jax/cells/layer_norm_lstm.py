@@ -10,7 +10,7 @@ from jax.nn import sigmoid
 from rnn_jax.base import Array, as_number, check_choice, check_rate, check_size, dropout_mask
 from rnn_jax.cells.equations import Dense, EquationsCell, expand
 from rnn_jax.cells.initializers import INITIALIZERS, Initializer, init_kernels
-from rnn_jax.cells.lstm import LSTMState
+from rnn_jax.cells.lstm import LSTMGates, LSTMState
 
 
 class LayerNormLSTMParams(NamedTuple):
@@ -92,15 +92,22 @@ class LayerNormLSTM(EquationsCell):
         self, params: LayerNormLSTMParams, state: LSTMState, x: Array, dense: Dense, m: Array | None = None
     ) -> tuple[LSTMState, Array]:
         """Applies the equations: x [B, D], m [B, H] or None -> (state, h' [B, H])."""
+        return self.gated(params, state, x, dense, m)[:2]
+
+    def gated(
+        self, params: LayerNormLSTMParams, state: LSTMState, x: Array, dense: Dense, m: Array | None = None
+    ) -> tuple[LSTMState, Array, LSTMGates]:
+        """Applies the equations: x [B, D], m [B, H] or None -> (state, h' [B, H], gates)."""
         h, c = state
         gates = dense((x, params.w_x), (h, params.w_h), parts=4)
         i, f, g, o = (
             _norm(z, dense.axis, gamma, beta) for z, gamma, beta in zip(gates, params.gamma, params.beta, strict=True)
         )
         g = jnp.tanh(g) if m is None else jnp.tanh(g) * m
-        c = _norm(c * sigmoid(f) + sigmoid(i) * g, dense.axis, params.gamma_c, params.beta_c)
-        h = sigmoid(o) * jnp.tanh(c)
-        return LSTMState(h, c), h
+        i, f, o = sigmoid(i), sigmoid(f), sigmoid(o)
+        c = _norm(c * f + i * g, dense.axis, params.gamma_c, params.beta_c)
+        h = o * jnp.tanh(c)
+        return LSTMState(h, c), h, LSTMGates(i, f, o)
 
 
 def _norm(v: Array, axis: int, gamma: Array, beta: Array) -> Array:

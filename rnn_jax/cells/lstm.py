@@ -37,6 +37,14 @@ class LSTMState(NamedTuple):
     c: Array
 
 
+class LSTMGates(NamedTuple):
+    """Gates of `LSTM` and `LayerNormLSTM`, from 0 (closed) to 1: s(i), s(f), s(o) [B, H]."""
+
+    input: Array
+    forget: Array
+    output: Array
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class LSTM(EquationsCell):
@@ -119,22 +127,28 @@ class LSTM(EquationsCell):
 
     def equations(self, params: LSTMParams, state: LSTMState, x: Array, dense: Dense) -> tuple[LSTMState, Array]:
         """Applies the equations: x [B, D] -> (state, h' [B, R])."""
+        return self.gated(params, state, x, dense)[:2]
+
+    def gated(self, params: LSTMParams, state: LSTMState, x: Array, dense: Dense) -> tuple[LSTMState, Array, LSTMGates]:
+        """Applies the equations: x [B, D] -> (state, h' [B, R], gates)."""
         h, c = state
         i, f, g, o = dense((x, params.w_x), (h, params.w_h), bias=params.b, parts=4)
         p = params.p
         if p is not None:
             i, f = i + expand(p.i, c) * c, f + expand(p.f, c) * c
-        c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+        i, f = sigmoid(i), sigmoid(f)
+        c = f * c + i * jnp.tanh(g)
         if self.cell_clip is not None:
             c = _clip(c, self.cell_clip)
         if p is not None:
             o = o + expand(p.o, c) * c
-        h = sigmoid(o) * jnp.tanh(c)
+        o = sigmoid(o)
+        h = o * jnp.tanh(c)
         if params.w_r is not None:
             (h,) = dense((h, params.w_r))
             if self.projection_clip is not None:
                 h = _clip(h, self.projection_clip)
-        return LSTMState(h, c), h
+        return LSTMState(h, c), h, LSTMGates(i, f, o)
 
 
 def _clip(v: Array, clip: float) -> Array:

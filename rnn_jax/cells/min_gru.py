@@ -20,6 +20,12 @@ class MinGRUParams(NamedTuple):
     b: Array
 
 
+class MinGRUGates(NamedTuple):
+    """Gate of `MinGRU`, from 0 to 1: s(z) [B, H]. An update gate of 1 replaces the state."""
+
+    update: Array
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class MinGRU(LinearCell):
@@ -69,6 +75,11 @@ class MinGRU(LinearCell):
         pre = xs @ params.w_x
         n, z = jnp.split(pre + expand(params.b, pre), 2, axis=-1)
         return sigmoid(-z), sigmoid(z) * positive(n)
+
+    def gates(self, params: MinGRUParams, xs: Array) -> MinGRUGates:
+        """Returns the gate, which sees the input alone: xs [..., D] -> [..., H]."""
+        a, _ = self.recurrence(params, xs)
+        return MinGRUGates(1 - a)
 
 
 def positive(v: Array) -> Array:

@@ -21,6 +21,13 @@ class MinLSTMParams(NamedTuple):
     b: Array
 
 
+class MinLSTMGates(NamedTuple):
+    """Gates of `MinLSTM`, from 0 to 1: s(i) and s(f) over their sum [B, H]."""
+
+    input: Array
+    forget: Array
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class MinLSTM(LinearCell):
@@ -76,3 +83,8 @@ class MinLSTM(LinearCell):
         n, f, i = jnp.split(pre + expand(params.b, pre), 3, axis=-1)
         logit = log_sigmoid(f) - log_sigmoid(i)  # s(f) / (s(f) + s(i)) = s(log s(f) - log s(i))
         return sigmoid(logit), sigmoid(-logit) * positive(n)
+
+    def gates(self, params: MinLSTMParams, xs: Array) -> MinLSTMGates:
+        """Returns the gates, which see the input alone: xs [..., D] -> [..., H] each."""
+        a, _ = self.recurrence(params, xs)
+        return MinLSTMGates(1 - a, a)

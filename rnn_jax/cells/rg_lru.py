@@ -25,6 +25,13 @@ class RGLRUParams(NamedTuple):
     lam: Array
 
 
+class RGLRUGates(NamedTuple):
+    """Gates of `RGLRU`, from 0 to 1: s(u w_a + b_a) and s(u w_i + b_i) [B, H]."""
+
+    recurrence: Array
+    input: Array
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class RGLRU(LinearCell):
@@ -84,10 +91,25 @@ class RGLRU(LinearCell):
 
     def recurrence(self, params: RGLRUParams, xs: Array) -> tuple[Array, Array]:
         """Returns a and sqrt(1 - a^2) s(u w_i + b_i) u: xs [..., D] -> [..., H] each."""
-        u = xs @ params.w_x
-        b, b_a, b_i, lam = (expand(v, u) for v in (params.b, params.b_a, params.b_i, params.lam))
-        u = u + b
-        log_a = -8 * sigmoid(multiply_blocks(u, params.w_a) + b_a) * softplus(lam)
+        u = self._u(params, xs)
+        r, i = self._gates(params, u)
+        log_a = -8 * r * softplus(expand(params.lam, u))
         # 1 - a^2; where it vanishes, its root has no derivative.
         complement = jnp.maximum(-jnp.expm1(2 * log_a), 1e-12)
-        return jnp.exp(log_a), jnp.sqrt(complement) * sigmoid(multiply_blocks(u, params.w_i) + b_i) * u
+        return jnp.exp(log_a), jnp.sqrt(complement) * i * u
+
+    def gates(self, params: RGLRUParams, xs: Array) -> RGLRUGates:
+        """Returns the gates, which see the input alone: xs [..., D] -> [..., H] each."""
+        return self._gates(params, self._u(params, xs))
+
+    def _u(self, params: RGLRUParams, xs: Array) -> Array:
+        """Returns u = x w_x + b."""
+        u = xs @ params.w_x
+        return u + expand(params.b, u)
+
+    def _gates(self, params: RGLRUParams, u: Array) -> RGLRUGates:
+        """Returns the gates of u [..., H]."""
+        return RGLRUGates(
+            sigmoid(multiply_blocks(u, params.w_a) + expand(params.b_a, u)),
+            sigmoid(multiply_blocks(u, params.w_i) + expand(params.b_i, u)),
+        )

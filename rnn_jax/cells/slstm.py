@@ -29,6 +29,14 @@ class SLSTMState(NamedTuple):
     m: Array
 
 
+class SLSTMGates(NamedTuple):
+    """Gates of `SLSTM`: exp(i - m'), exp(log s(f) + m - m') and s(o) [B, H]; from 0 to 1 after the first step."""
+
+    input: Array
+    forget: Array
+    output: Array
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class SLSTM(EquationsCell):
@@ -87,7 +95,13 @@ class SLSTM(EquationsCell):
         return SLSTMState(*(jnp.zeros((*batch_shape, self.hidden_size), dtype) for _ in SLSTMState._fields))
 
     def equations(self, params: SLSTMParams, state: SLSTMState, x: Array, dense: Dense) -> tuple[SLSTMState, Array]:
-        """The equations: x [B, D] -> (state, h' [B, H])."""
+        """Applies the equations: x [B, D] -> (state, h' [B, H])."""
+        return self.gated(params, state, x, dense)[:2]
+
+    def gated(
+        self, params: SLSTMParams, state: SLSTMState, x: Array, dense: Dense
+    ) -> tuple[SLSTMState, Array, SLSTMGates]:
+        """Applies the equations: x [B, D] -> (state, h' [B, H], gates)."""
         h, c, n, m = state
         i, f, z, o = dense((x, params.w_x), (h, params.w_h), bias=params.b, parts=4)
         log_f = log_sigmoid(f) + m
@@ -95,5 +109,6 @@ class SLSTM(EquationsCell):
         i, f = jnp.exp(i - m), jnp.exp(log_f - m)
         c = f * c + i * jnp.tanh(z)
         n = f * n + i
-        h = sigmoid(o) * c / n
-        return SLSTMState(h, c, n, m), h
+        o = sigmoid(o)
+        h = o * c / n
+        return SLSTMState(h, c, n, m), h, SLSTMGates(i, f, o)

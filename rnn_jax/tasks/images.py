@@ -10,17 +10,19 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from rnn_jax.data import DataInfo
+from rnn_jax.tasks.centering import STYLES, Prepared, Style, as_bytes, prepare
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 NPY_MAGIC = b"\x93NUMPY"
 FAINT = 0.1  # An image with a smaller range of pixels, of 1, is reported as blank.
+BLANK = 0.5  # A picture without ink is refused, unless most of its pixels differ by this: one cut at a stroke's edges.
 EXIF_ORIENTATION = 0x0112
 
 
 def read_images(
-    file: Path, data: DataInfo, *, invert: bool, notify: Callable[[str], None]
+    file: Path, data: DataInfo, *, invert: bool, as_is: bool = False, notify: Callable[[str], None]
 ) -> tuple[list[str], np.ndarray]:
     """Reads one picture of any format that Pillow knows, or a .npy array of many images.
 
@@ -29,15 +31,18 @@ def read_images(
     - turned upright as its EXIF orientation says;
     - reduced to its first frame;
     - put on white where it is transparent, or on black if white hides it;
-    - converted to grey;
-    - scaled to `data.image_shape` with its aspect kept: the rest is padded with the median of its border.
+    - prepared as the data's characters were, see `rnn_jax.tasks.centering`, if the data have characters;
+    - otherwise converted to grey and scaled to `data.image_shape` with its aspect kept: the rest is padded with the
+      median of its border.
 
     An array must have `data.image_shape` already. `notify` is called for every change but the conversion to grey.
 
     Args:
       file: the file.
       data: the data that the classifier was trained on.
-      invert: True for images that are dark on white; the classifier needs white on black.
+      invert: True for images that are dark on white; the classifier needs white on black. For a picture of a character,
+        False finds out.
+      as_is: True to scale a picture of a character as a whole, like pictures of other things.
       notify: called with one line for each change, and for images that are blank or need `invert`.
 
     Returns:
@@ -45,11 +50,12 @@ def read_images(
       or fractions from 0 to 1.
 
     Raises:
-      ValueError: in one line that names the file, if it has another format, is damaged or too large, or has pixels out
-        of range.
+      ValueError: in one line that names the file, if it has another format, is damaged, blank or too large, or has
+        pixels out of range.
       OSError: if the file cannot be opened.
     """
     notes: list[str] = []
+    is_prepared = False
     with file.open("rb") as opened, _one_error(file, notes):
         stream = opened if opened.seekable() else io.BytesIO(opened.read())
         is_array = stream.read(len(NPY_MAGIC)) == NPY_MAGIC
@@ -59,11 +65,16 @@ def read_images(
             if stream.read(1):
                 notes.append("more follows its array and is not read")
         else:
-            images = _fit(_read_picture(stream, notes), data.image_shape, notes)[None]
+            pixels = _read_picture(stream, notes)
+            if not as_is and (prepared := _prepare(pixels, data, invert, notes)) is not None:
+                images, is_prepared = prepared.image[None] / np.float32(255), True
+            else:
+                images = _fit(_grey(pixels), data.image_shape, notes)[None]
         white = check_pixels(images, data.max_pixel)
-    if invert:
+    if invert and not is_prepared:
         images = white - images.astype(np.int32 if white > 1 else images.dtype)
-    notes.extend(_doubts(images, white, invert))
+    if not is_prepared:
+        notes.extend(_doubts(images, white, invert))
     for note in notes:
         notify(f"{file}: {note}")
     return [f"{file}[{i}]" for i in range(len(images))] if is_array else [str(file)], images
@@ -125,7 +136,7 @@ def _check_shape(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _read_picture(stream: IO[bytes], notes: list[str]) -> np.ndarray:
-    """Reads a picture as fractions, float32 [height, width]: upright, opaque and grey."""
+    """Reads a picture upright and opaque: uint8 or fractions in float32, [H, W] grey or [H, W, 3] coloured."""
     from PIL import Image
 
     with Image.open(stream) as picture:
@@ -133,8 +144,8 @@ def _read_picture(stream: IO[bytes], notes: list[str]) -> np.ndarray:
         picture.load()
         if frames > 1:
             notes.append(f"it has {frames} frames, only the first is read")
-        grey, opacity = _grey(_upright(picture, orientation, notes), notes)
-    return grey if opacity is None or opacity.min() == 1 else _make_opaque(grey, opacity, notes)
+        pixels, opacity = _pixels(_upright(picture, orientation, notes), notes)
+    return pixels if opacity is None or opacity.min() == 1 else _make_opaque(pixels, opacity, notes)
 
 
 def _upright(picture: "Image", orientation: int | None, notes: list[str]) -> "Image":
@@ -156,8 +167,8 @@ def _upright(picture: "Image", orientation: int | None, notes: list[str]) -> "Im
     return picture.transpose(turns[remaining]) if remaining in turns else picture
 
 
-def _grey(picture: "Image", notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns (fractions of white, the opacity of each pixel or None), both float32 [height, width]."""
+def _pixels(picture: "Image", notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns (uint8 or float32 [H, W] or [H, W, 3], the opacity of each pixel, float32 [H, W], or None)."""
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture, np.float32)
         transparent = picture.info.get("transparency")
@@ -167,7 +178,17 @@ def _grey(picture: "Image", notes: list[str]) -> tuple[np.ndarray, np.ndarray | 
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         opacity = np.asarray(picture.getchannel("A"), np.float32) / 255
-    return np.asarray(picture.convert("L"), np.float32) / 255, opacity
+    is_grey = picture.mode in ("1", "L", "LA")
+    return np.asarray(picture.convert("L" if is_grey else "RGB")), opacity
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """Converts pixels to fractions of white, float32 [H, W]."""
+    from PIL import Image
+
+    if pixels.ndim == 3:
+        pixels = np.asarray(Image.fromarray(as_bytes(pixels)).convert("L"))
+    return pixels.astype(np.float32) / 255 if pixels.dtype == np.uint8 else pixels
 
 
 def _white(values: np.ndarray, *, fractions: bool, notes: list[str]) -> int:
@@ -187,11 +208,36 @@ def _white(values: np.ndarray, *, fractions: bool, notes: list[str]) -> int:
     return white
 
 
-def _make_opaque(grey: np.ndarray, opacity: np.ndarray, notes: list[str]) -> np.ndarray:
-    on_white = grey * opacity + (1 - opacity)
-    hidden = np.ptp(on_white) < FAINT
+def _make_opaque(pixels: np.ndarray, opacity: np.ndarray, notes: list[str]) -> np.ndarray:
+    fractions = pixels.astype(np.float32) / 255 if pixels.dtype == np.uint8 else pixels
+    opacity = opacity if pixels.ndim == 2 else opacity[..., None]
+    on_white = fractions * opacity + (1 - opacity)
+    hidden = np.ptp(_grey(on_white)) < FAINT
     notes.append(f"transparent, put on {'black' if hidden else 'white'}")
-    return grey * opacity if hidden else on_white
+    return fractions * opacity if hidden else on_white
+
+
+def _prepare(pixels: np.ndarray, data: DataInfo, invert: bool, notes: list[str]) -> Prepared | None:
+    """Prepares a picture as the data's characters were, or returns None if the data have none; refuses a blank one."""
+    style = STYLES.get(data.name)
+    if style is None:
+        if pixels.shape[:2] != data.image_shape:
+            notes.append(f"scaled as a whole: {data.name} has no handwritten characters to centre")
+        return None
+    prepared = prepare(pixels, style, dark=invert or None)
+    if prepared is None:
+        if np.ptp(np.percentile(_grey(pixels), (5, 95))) < BLANK:
+            raise ValueError("it is blank: no ink is found")
+        notes.append("ink and paper are not told apart, scaled as a whole")
+    elif prepared.changed:
+        notes.append(_describe(prepared, style, invert))
+    return prepared
+
+
+def _describe(prepared: Prepared, style: Style, invert: bool) -> str:
+    top, left, bottom, right = prepared.box
+    found = ("dark ink on light paper: inverted; " if prepared.dark else "light ink on dark paper; ") * (not invert)
+    return f"{found}ink of {right - left}x{bottom - top} pixels, scaled into {style.box}x{style.box} and centred"
 
 
 def _fit(grey: np.ndarray, shape: tuple[int, int], notes: list[str]) -> np.ndarray:

@@ -28,7 +28,7 @@ def worst_sequences(
       rows: the rows of small pictures, at most.
       columns: the small pictures in a row.
     """
-    badness, captions = _judge(examples, predictions, info)
+    badness, captions = judge(examples, predictions, info)
     worst = np.argsort(-badness, kind="stable")[: rows * columns]
     worst = worst[badness[worst] > 0]
     rows = max(1, -(-len(worst) // columns))
@@ -51,9 +51,12 @@ def worst_sequences(
     return figure
 
 
-def _judge(examples: Examples, predictions: np.ndarray, info: SeriesInfo) -> tuple[np.ndarray, list[str]]:
+def judge(examples: Examples, predictions: np.ndarray, info: SeriesInfo) -> tuple[np.ndarray, list[str]]:
     """Rates the error of each prediction, 0 for a correct one: (errors [N], captions)."""
     form = info.form
+    if form.task == "forecast":
+        errors = np.abs(predictions - examples.targets).mean(1)
+        return errors, [f"mean error {error * info.goal.deviation[0]:.4g}" for error in errors]
     T = examples.inputs.shape[1]
     lengths = np.full(len(predictions), T) if examples.lengths is None else examples.lengths
     valid = np.arange(T) < lengths[:, None]
