@@ -5,7 +5,6 @@ Each run is the user's own command, `python train.py --data FILE --cell CELL --s
 
 import argparse
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -15,16 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from tabulate import tabulate
 
-from benchmarks.measure import describe_machine
-from benchmarks.report import update_file
+from benchmarks.measure import ROOT
+from benchmarks.report import make_table, write_section
 from rnn_jax.app.config import CELLS
 
-ROOT = Path(__file__).resolve().parents[1]
 COMMAND = "python -m benchmarks.series"
+PACKAGES = ("jax",)
 FIGURES = ("Accuracy", "R2", "MASE")  # the first of these that a task reports
 PUBLISHED = {
     "JapaneseVowels": "0.976 (MLSTM-FCN), 0.978 to 0.986 (signature kernels)",
@@ -33,6 +30,13 @@ PUBLISHED = {
     "ItalyPowerDemand": "0.970 (HIVE-COTE 2), 0.966 (InceptionTime)",
     "ArrowHead": "0.869, 0.863",
 }
+INTRODUCTION = """\
+## People's own sequences
+
+Test figures of `python train.py --data FILE --cell CELL --seed SEED`, mean ± deviation over the seeds 0 to {last},
+beside a baseline that needs no network and published results; seconds from the start of the command to its end, mean
+over the seeds. The recipe was first chosen with a view of these figures, and then held against others on training files
+alone, where none was better by more than the error of the comparison."""
 FLAGS = {"Airline": ["--target", "Passengers", "--horizon", "12"], "seatbelts": ["--target", "KSI"]}
 
 
@@ -58,9 +62,14 @@ class Row(NamedTuple):
     seconds: str
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, prints the table and writes it into RESULTS.md."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints the table and writes it into RESULTS.md; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    return write_section(COMMAND, PACKAGES, argv, lambda: measure_all(arguments))
+
+
+def measure_all(arguments: argparse.Namespace) -> str:
+    """Trains every cell on every data set; returns the introduction and the table."""
     files = {file.stem.removesuffix("_TRAIN"): file for file in data_files(arguments.folder)}
     names = [name for name in files if not arguments.data or name in arguments.data]
     runs = list(itertools.product(arguments.cells, names))
@@ -68,20 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for i, (cell, name) in enumerate(runs, 1):
         rows.append(measure(files[name], name, cell, arguments.seeds, arguments.flags))
         print(f"{i} of {len(runs)}:", *rows[-1], sep="  ", flush=True)
-    table = tabulate(rows, [field.replace("_", " ") for field in Row._fields], tablefmt="github", disable_numparse=True)
-    machine = describe_machine()
-    text = (
-        "## People's own sequences\n\nTest figures of `python train.py --data FILE --cell CELL --seed SEED`, mean ± "
-        f"deviation over the seeds 0 to {arguments.seeds - 1}, beside a baseline that needs no network and published "
-        "results; seconds from the start of the command to its end, mean over the seeds. The recipe was first chosen "
-        "with a view of these figures, and then held against others on training files alone, where none was better by "
-        f"more than the error of the comparison.\n\n{table}\n\n{machine['processor']}, "
-        f"{machine['cores']} of {os.cpu_count()} cores, "
-        f"{time.strftime('%Y-%m-%d')}, jax {jax.__version__}, `{COMMAND} FOLDER --cells {' '.join(arguments.cells)} "
-        f"--seeds {arguments.seeds}`.\n"
-    )
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    update_file(arguments.output / "RESULTS.md", text, COMMAND)
+    table = make_table([field.replace("_", " ") for field in Row._fields], rows)
+    return f"{INTRODUCTION.format(last=arguments.seeds - 1)}\n\n{table}"
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -127,10 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cells", nargs="+", default=["gru", "lstm"], choices=CELLS, help="default: gru lstm")
     parser.add_argument("--data", nargs="+", metavar="NAME", help="these data sets alone")
     parser.add_argument("--seeds", type=int, default=3, help="from 0 upwards (default: 3)")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="the folder of RESULTS.md")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="further flags of train.py, at the end")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import numpy as np
 from sequences import draw_sequences, write_ts
 
+from benchmarks import report, series
 from benchmarks.series import Row, data_files, read_row
 from benchmarks.series_recipe import load_folds, make_comparison, skill
 from rnn_jax.data import Examples
@@ -28,6 +29,21 @@ def test_each_data_set_is_taken_once_and_tests_are_not_data(tmp_path):
     for name in ("a_TRAIN.ts", "a_TEST.ts", "a_TRAIN.tsv", "b.csv", "README.md"):
         (tmp_path / name).touch()
     assert [path.name for path in data_files(tmp_path)] == ["a_TRAIN.ts", "b.csv"]
+
+
+def test_the_table_has_a_row_for_each_cell_and_data_set(tmp_path, monkeypatch):
+    for name in ("a_TRAIN.ts", "b.csv"):
+        (tmp_path / name).touch()
+    row = Row("", "", "Accuracy", "0.9000 ± 0.0100", "0.5000", "0.950 (others)", "12")
+    monkeypatch.setattr(series, "measure", lambda file, name, cell, *_: row._replace(data=name, cell=cell))
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    assert series.main([str(tmp_path), "--cells", "gru", "lstm", "--seeds", "2"]) == 0
+    lines = (tmp_path / "RESULTS.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "0.9000" in line]
+    assert [row[:2] for row in rows] == [["a", "gru"], ["b", "gru"], ["a", "lstm"], ["b", "lstm"]]
+    assert rows[0][2:] == ["Accuracy", "0.9000 ± 0.0100", "0.5000", "0.950 (others)", "12"]
+    assert any("over the seeds 0 to 1," in line for line in lines)
+    assert f"`python -m benchmarks.series {tmp_path} --cells gru lstm --seeds 2`." in lines[-3]
 
 
 def test_folds_test_every_sequence_once_and_leave_the_test_file_alone(tmp_path):

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ from rnn_jax.app.listeners import check_tensorboard
 from rnn_jax.app.model import initial_params
 from rnn_jax.app.processes import check_same, first_process_first, is_first, joined
 from rnn_jax.app.program import begin, leave
-from rnn_jax.app.recipes import SERIES_FLAGS, TEXT_FLAGS, TEXTS_FLAGS
+from rnn_jax.app.recipes import own_recipe
 from rnn_jax.app.run import train
 from rnn_jax.app.runtime import quiet_libraries
 from rnn_jax.app.series import load_own
@@ -127,21 +127,20 @@ def parse(argv: Sequence[str] | None = None) -> Config:
             given["dataset"] = full_name(given["dataset"])
         if given.get("resume"):
             given = _resumed(given)
-        return Config(**_defaults(given) | given)
+        return Config(**{**_defaults(given), **given})
     except ValueError as error:
         parser.error(str(error))
 
 
-def _defaults(given: dict[str, Any]) -> dict[str, Any]:
+def _defaults(given: dict[str, Any]) -> Mapping[str, Any]:
     """Returns the defaults of flags that depend on the data; for text, also its task."""
     data, task, tokens = given.get("data"), given.get("task"), given.get("tokens")
     if data is None and given.get("dataset") != "text":
         return {}
     found = "language" if data is None else find_text_task(data, task) or (tokens and (task or "language"))
-    if found is None:
-        return SERIES_FLAGS
-    given |= {"task": found, "tokens": tokens or "characters"}
-    return TEXT_FLAGS if found == "language" else TEXTS_FLAGS
+    if found is not None:
+        given |= {"task": found, "tokens": tokens or "characters"}
+    return own_recipe(given.get("task"), given.get("tokens"))[1]
 
 
 def _resumed(given: dict[str, Any]) -> dict[str, Any]:

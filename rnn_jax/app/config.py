@@ -10,7 +10,7 @@ from typing import Any
 
 from rnn_jax.app.flags import check_fields, flag, kind, nearest, option, path, rule
 from rnn_jax.app.folder import RUNS
-from rnn_jax.app.recipes import RECIPES, SERIES, SERIES_FLAGS, TEXT, TEXT_FLAGS, TEXTS, TEXTS_FLAGS, Recipe
+from rnn_jax.app.recipes import RECIPES, Recipe, own_recipe
 from rnn_jax.base import check_rate, check_size
 from rnn_jax.cells import CELLS
 from rnn_jax.data.named import NAMES as DATASET_NAMES
@@ -254,19 +254,13 @@ class Config:
         """True for a named data set of images."""
         return self.data is None and self.tokens is None
 
-    def _kind(self) -> tuple[Recipe | None, Mapping[str, Any]]:
-        """Returns the recipe and the default flags of own data, or of text; (None, {}) for images."""
-        if self.tokens is not None:
-            return (TEXT, TEXT_FLAGS) if self.task == "language" else (TEXTS, TEXTS_FLAGS)
-        return (None, {}) if self.data is None else (SERIES, SERIES_FLAGS)
-
     def training_recipe(self, num_examples: int | None = None) -> Recipe:
         """Returns the recipe, with the values of flags that override it.
 
         Args:
           num_examples: the size of the training set, which may limit the steps; None for no limit.
         """
-        recipe = self._kind()[0] or RECIPES[self.recipe]
+        recipe = RECIPES[self.recipe] if self.is_images else own_recipe(self.task, self.tokens)[0]
         if num_examples is not None and recipe.max_epochs is not None:
             most = max(1, recipe.max_epochs * num_examples // self.batch_size)
             recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))
@@ -284,8 +278,7 @@ class Config:
         """
         if self.batch_size <= num_examples:
             return self.batch_size
-        recipe, flags = self._kind()
-        if recipe is not None and self.batch_size == flags["batch_size"]:
+        if not self.is_images and self.batch_size == own_recipe(self.task, self.tokens)[1]["batch_size"]:
             return max(1, num_examples - num_examples % 2)  # Even, so that two devices can share it.
         noun = "images" if self.is_images else "windows" if self.task == "language" else "sequences"
         raise ValueError(f"--batch-size {self.batch_size} is larger than the training set, {num_examples} {noun}")

@@ -126,7 +126,7 @@ SERIES = dataclasses.replace(
     noise=0.4,
     patience=6,
 )
-SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size": 64, "batch_size": 32}  # its defaults
+SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size": 64, "batch_size": 32}
 
 # For a language model. AdamW, which the field uses for text, is much better here than SGD with momentum.
 TEXT = dataclasses.replace(
@@ -150,3 +150,10 @@ TEXT_FLAGS = {"cell": "lstm", "layers": 2, "hidden_size": 512, "batch_size": 64}
 # For texts with labels.
 TEXTS = dataclasses.replace(SERIES, noise=0.0, embedding_size=64, steps_per_call=10, report_every=100)
 TEXTS_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 1, "hidden_size": 64, "batch_size": 32}
+
+
+def own_recipe(task: str | None, tokens: str | None) -> tuple[Recipe, Mapping[str, Any]]:
+    """Returns the recipe of own data, and the defaults of the flags that it changes; `tokens` is None for series."""
+    if tokens is None:
+        return SERIES, SERIES_FLAGS
+    return (TEXT, TEXT_FLAGS) if task == "language" else (TEXTS, TEXTS_FLAGS)
