@@ -15,9 +15,10 @@ from rnn_jax.__main__ import main
 from rnn_jax.app.build import build_task
 from rnn_jax.app.config import Config
 from rnn_jax.app.export import describe_export, export_step
+from rnn_jax.app.readers import make_reader
 from rnn_jax.data import DataInfo
 from rnn_jax.tasks.classification import Classification
-from rnn_jax.tasks.image_order import permutation, read_in_order
+from rnn_jax.tasks.image_order import ORDERS, permutation, read_in_order, reading_steps
 
 IMAGES: Any = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -34,6 +35,14 @@ def test_the_permutation_is_the_published_one():
     order = permutation(784)
     np.testing.assert_array_equal(order[:8], [319, 576, 323, 107, 355, 716, 197, 20])
     np.testing.assert_array_equal(np.sort(order), np.arange(784))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_pixel_has_the_step_that_reads_it(order):
+    steps = reading_steps((3, 4), order)
+    assert steps.shape == (3, 4)
+    for t, pixels in enumerate(read_in_order(np.arange(12).reshape(3, 4), order)):
+        np.testing.assert_array_equal(np.flatnonzero(steps == t), np.sort(pixels))
 
 
 def test_a_task_reads_in_its_order():
@@ -64,6 +73,17 @@ def test_a_run_keeps_its_order(run, capsys):
     assert main(["evaluate", str(folder)]) == 0
     (accuracy,) = re.findall(r"Testing Accuracy: .*", capsys.readouterr().out)
     assert accuracy in out
+
+
+def test_the_page_follows_the_order(run):
+    folder, _ = run
+    reader = make_reader(rnn.load_run(folder), folder)
+    facts, reading = reader.describe(), reader.read_example(3)
+    assert facts["word"] == "pixel"
+    assert np.array(facts["when"]).ravel()[permutation(64)].tolist() == list(range(64))
+    assert np.shape(reading["answers"]) == (64, 10)
+    assert np.shape(reading["passes"][0]["states"]["h"])[0] == 64
+    assert np.shape(reading["pixels"]) == np.shape(reading["gradient"]) == (8, 8)
 
 
 @pytest.mark.parametrize("order", ["rows", "pixels"])

@@ -26,6 +26,7 @@ from rnn_jax.app.readings import (
 )
 from rnn_jax.base import Array
 from rnn_jax.data.mnist.family import FAMILY
+from rnn_jax.tasks.image_order import reading_steps
 from rnn_jax.tasks.images import check_pixels, read_images
 from rnn_jax.tasks.reading import explain_answers, input_gradient, read
 
@@ -49,10 +50,16 @@ class ImageReader:
             self.model,
             self.folder,
             kind="images",
-            word="row",
+            word=self.word,
             classes=self.classes,
-            explanation=explain_answers(self.task.network, "row"),
+            when=reading_steps(self.model.data.image_shape, self.task.order).tolist(),
+            explanation=explain_answers(self.task.network, self.word),
         )
+
+    @property
+    def word(self) -> str:
+        """The word for one step."""
+        return "row" if self.task.order == "rows" else "pixel"
 
     def warm_up(self) -> None:
         """Compiles ahead of the first picture."""
@@ -145,7 +152,7 @@ class ImageReader:
             "gradient_of": answer if choice is None else choice,
             "gradient": rounded(gradient),
             "answers": rounded(reading.answers),
-            "passes": show_passes(reading, len(image)),
+            "passes": show_passes(reading, len(reading.answers)),
         }
 
     @functools.cached_property

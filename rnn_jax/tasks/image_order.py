@@ -40,3 +40,12 @@ def permutation(size: int) -> np.ndarray:
     """Returns the fixed permutation of `size` pixels, int [size]: step t reads pixel `permutation(size)[t]`."""
     # NumPy has frozen the numbers of RandomState; those of its newer generators may change.
     return np.random.RandomState(SEED).permutation(size)
+
+
+def reading_steps(image_shape: tuple[int, int], order: str) -> np.ndarray:
+    """Returns the step that reads each pixel of an image [R, C], int [R, C]."""
+    size = image_shape[0] * image_shape[1]
+    pixels = read_in_order(np.arange(size).reshape(image_shape), order)
+    steps = np.empty(size, int)
+    steps[pixels] = np.arange(len(pixels))[:, None]
+    return steps.reshape(image_shape)
