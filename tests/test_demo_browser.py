@@ -143,6 +143,19 @@ def test_a_seven_drawn_with_the_mouse_is_read(page):
     assert "waiting" in page.find_element("tag name", "body").get_attribute("class")
 
 
+def test_an_answer_that_comes_after_clear_is_not_shown(page):
+    page.execute_script("""
+        const ask = fetch;
+        window.fetch = (...request) => ask(...request).then(answer => new Promise(go => setTimeout(go, 300, answer)));
+        strokes.push([[50, 50], [200, 200]]);
+        send();
+    """)
+    wait(page, lambda: page.execute_script("return busy"))
+    page.find_element("id", "clear").click()
+    wait(page, lambda: not page.execute_script("return busy"))
+    assert "waiting" in page.find_element("tag name", "body").get_attribute("class")
+
+
 def test_the_slider_and_the_arrow_keys_go_through_time(page):
     draw_seven(page)
     slider = page.find_element("id", "time")
