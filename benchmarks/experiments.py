@@ -1,7 +1,6 @@
 """`python -m benchmarks.experiments NAME`: measurements behind the library's own choices, as sections of RESULTS.md."""
 
 import argparse
-import datetime
 import functools
 import itertools
 import math
@@ -16,15 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tabulate import tabulate
 from tqdm import tqdm
 
 import rnn_jax as rnn
-from benchmarks.__main__ import HOME
 from benchmarks.cases import SHAPES, Shape
-from benchmarks.measure import PAUSE, describe_machine
+from benchmarks.measure import HOME, PAUSE
 from benchmarks.plot import plot_curves
-from benchmarks.report import machine_label, update_file
+from benchmarks.report import make_table, write_section
 from rnn_jax.data import load_dataset
 from rnn_jax.implementations import fused
 from rnn_jax.implementations.problem import Implementation, Problem
@@ -35,6 +32,7 @@ from rnn_jax.tasks.image_order import read_in_order, step_size
 from rnn_jax.training.fit import fit
 from rnn_jax.training.step import init_state
 
+PACKAGES = ("jax",)
 REMAT: dict[str, dict[str, Any]] = {
     'implementation="scan"': {"implementation": "scan"},
     "the default": {},
@@ -51,15 +49,23 @@ PARALLEL_CELLS = (rnn.MinGRU, rnn.LRU, rnn.GRU, rnn.LSTM)
 MORE_SHAPES = (Shape(16, 50, 256, 256), Shape(64, 50, 256, 256), Shape(128, 50, 512, 512), Shape(256, 50, 512, 512))
 
 
-def main() -> int:
-    """Returns the exit status."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints the section and writes it into RESULTS.md; returns the exit status."""
+    measurements = {
+        "long-sequences": lambda: measure_long_sequences(16_384, arguments.rounds),
+        "layout": lambda: measure_layouts((*SHAPES, *MORE_SHAPES), arguments.rounds),
+        "joining": lambda: measure_joining(SHAPES, arguments.rounds),
+        "products": lambda: measure_products(SHAPES, arguments.rounds),
+        "parallel": lambda: measure_parallel((100, 1000, 10_000, 100_000), arguments.rounds),
+        "newton": lambda: measure_newton(arguments.steps, arguments.data_dir),
+    }
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.experiments",
         description="Measures an alternative of the library's own, and writes a section of benchmarks/RESULTS.md.",
     )
     parser.add_argument(
         "name",
-        choices=["long-sequences", "layout", "joining", "products", "parallel", "newton"],
+        choices=measurements,
         help="long-sequences: memory and time of a training step with and without rematerialization, batch 32, input "
         "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops; joining: the "
         "vectors of a product joined or apart; products: the rate of the product in a step, by XLA and by PyTorch; "
@@ -69,25 +75,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST, as in train.py")
     parser.add_argument("--steps", type=int, default=300, help="updates before newton measures again (default: 300)")
-    arguments = parser.parse_args()
-    if arguments.name == "layout":
-        text = measure_layouts((*SHAPES, *MORE_SHAPES), arguments.rounds)
-    elif arguments.name == "joining":
-        text = measure_joining(SHAPES, arguments.rounds)
-    elif arguments.name == "products":
-        text = measure_products(SHAPES, arguments.rounds)
-    elif arguments.name == "parallel":
-        text = measure_parallel((100, 1000, 10_000, 100_000), arguments.rounds)
-    elif arguments.name == "newton":
-        text = measure_newton(arguments.steps, arguments.data_dir)
-    else:
-        text = measure_long_sequences(16_384, arguments.rounds)
-    where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-    command = " ".join(["python -m benchmarks.experiments", *sys.argv[1:]])
-    text = f"{text}\n\n{machine_label(where)}, jax {jax.__version__}, `{command}`."
-    update_file(HOME / "RESULTS.md", text, f"python -m benchmarks.experiments {arguments.name}")
-    print(text)
-    return 0
+    arguments = parser.parse_args(argv)
+    rest = list(sys.argv[1:] if argv is None else argv)
+    rest.remove(arguments.name)
+    command = f"python -m benchmarks.experiments {arguments.name}"
+    return write_section(command, PACKAGES, rest, measurements[arguments.name])
 
 
 def measure_long_sequences(num_steps: int, rounds: int) -> str:
@@ -338,12 +330,6 @@ def median_seconds(steps: Mapping[str, Any], arguments: tuple[Any, ...], rounds:
         for name, step in steps.items():
             seconds[name].append(run(step, times[name]))
     return {name: statistics.median(measured) for name, measured in seconds.items()}
-
-
-def make_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table in Markdown, its first column to the left."""
-    alignment = ["left", *("right" for _ in header[1:])]
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True, colalign=alignment)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ Ratios: TypeAlias = dict[tuple[str, str], dict[Shape, float]]  # by peer and cel
 
 WORDS = (
     *("cell", "peer", "against", "which is", "batch, time, input, hidden", "our fastest", "their fastest", "recipe"),
-    *("job", "program", "longest", "data", "figure", "published"),
+    *("job", "program", "longest", "data", "figure", "published", "unroll with"),
+    *("order", "weights"),
 )
 EMPTY = "–"  # noqa: RUF001 - an en dash, for what was not measured
 

@@ -178,10 +178,19 @@ def test_experiments_are_measured(monkeypatch):
     text = experiments.measure_layouts((TINY,), rounds=1)
     assert re.search(r"\| 2,3,5,7 +\| +\d+\.\d \| +\d+\.\d \| +last \|", text)
     text = experiments.measure_joining((TINY,), rounds=1)
-    assert re.search(r"\| GRU +\| +2,3,5,7 \| +\d+\.\d \| +\d+\.\d \| +\d+\.\d \|", text)
+    assert re.search(r"\| GRU +\| 2,3,5,7 +\| +\d+\.\d \| +\d+\.\d \| +\d+\.\d \|", text)
     monkeypatch.setattr(experiments, "product_by_pytorch", experiments.product_by_xla)  # tests do without PyTorch
     text = experiments.measure_products((TINY,), rounds=1)
     assert re.search(r"\| 2,3,5,7 +\| +2 x 12 x 28 \| +\d+ \| +\d+ \|", text)
+
+
+def test_an_experiment_is_a_section_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    monkeypatch.setattr(experiments, "measure_layouts", lambda shapes, rounds: f"measured {rounds} times")
+    assert experiments.main(["--rounds", "3", "layout"]) == 0
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "<!-- begin: written by python -m benchmarks.experiments layout -->\n\nmeasured 3 times\n" in text
+    assert "`python -m benchmarks.experiments layout --rounds 3`." in text
 
 
 def test_newton_s_method_is_measured_beside_the_scan():
