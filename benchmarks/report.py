@@ -110,7 +110,7 @@ def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | N
     Args:
       command: the command, without its arguments.
       packages: those that the benchmark needs; their versions are reported.
-      argv: the command's arguments; None for those of this process.
+      argv: the command's arguments; None for those of this process. A folder is shown as FOLDER.
       measure: returns the introduction and the tables.
 
     Returns:
@@ -123,7 +123,8 @@ def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | N
         return 2
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
     text = f"{measure()}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, {versions}, "
-    text += f"`{shlex.join([*command.split(), *(sys.argv[1:] if argv is None else argv)])}`."
+    shown = ["FOLDER" if Path(each).is_dir() else each for each in (sys.argv[1:] if argv is None else argv)]
+    text += f"`{shlex.join([*command.split(), *shown])}`."
     update_file(HOME / "RESULTS.md", text, command)
     print(text)
     return 0

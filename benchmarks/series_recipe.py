@@ -89,9 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         table = make_comparison(arguments.candidates, list(files), skills)
         return f"{INTRODUCTION.format(folds=arguments.folds)}\n\n{table}"
 
-    words = sys.argv[1:] if argv is None else argv
-    shown = ["FOLDER" if word == str(arguments.folder) else word for word in words]
-    return write_section(COMMAND, ("jax",), shown, compare)
+    return write_section(COMMAND, ("jax",), argv, compare)
 
 
 def make_comparison(candidates: Sequence[str], names: Sequence[str], skills: np.ndarray) -> str:

@@ -43,7 +43,7 @@ def test_the_table_has_a_row_for_each_cell_and_data_set(tmp_path, monkeypatch):
     assert [row[:2] for row in rows] == [["a", "gru"], ["b", "gru"], ["a", "lstm"], ["b", "lstm"]]
     assert rows[0][2:] == ["Accuracy", "0.9000 ± 0.0100", "0.5000", "0.950 (others)", "12"]
     assert any("over the seeds 0 to 1," in line for line in lines)
-    assert f"`python -m benchmarks.series {tmp_path} --cells gru lstm --seeds 2`." in lines[-3]
+    assert "`python -m benchmarks.series FOLDER --cells gru lstm --seeds 2`." in lines[-3]
 
 
 def test_folds_test_every_sequence_once_and_leave_the_test_file_alone(tmp_path):
