@@ -28,6 +28,7 @@ from benchmarks.synthetic_tasks import IGNORED, adding, associative_recall, copy
 from rnn_jax.base import Array, Layer, Params
 from rnn_jax.cells import CELLS
 from rnn_jax.data import Dataset, Examples, load_dataset
+from rnn_jax.readout import Readout
 from rnn_jax.tasks.classification import Classification
 from rnn_jax.tasks.image_order import ORDERS, step_size
 from rnn_jax.training.step import evaluate, init_state, train_steps
@@ -38,7 +39,7 @@ STEPS_PER_CALL = 5
 WARM_UP = 0.05  # of the seconds
 EVALUATIONS = 10  # of each run
 WITHIN = 0.04  # a number is predicted correctly
-CELL_OPTIONS = {"r_min": 0.9, "r_max": 0.999}  # of LRU, as its paper has them for long sequences
+RADII = {"r_min": 0.9, "r_max": 0.999}  # of LRU, as its paper has them for long sequences
 
 INTRODUCTION = """\
 ## Accuracy by seconds of training{of_section}
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str], sections: argparse.ArgumentParser) -> argparse.Namespace:
     """Parses the command line; the flag of `sections` is in the help alone."""
-    names = list(exercises(None, None))
+    names = list(exercises(None, None, "final"))
     description = "Trains every cell on tasks that test its memory."
     parser = argparse.ArgumentParser(prog=COMMAND, description=description, parents=[sections])
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="default: all")
@@ -161,13 +162,15 @@ def parse(argv: Sequence[str], sections: argparse.ArgumentParser) -> argparse.Na
     parser.add_argument("--length", type=int, help="steps of the synthetic tasks, in place of each one's own")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="the highest (default: 0.003)")
     parser.add_argument("--batch-size", type=int, default=64, help="default: 64")
+    parser.add_argument("--readout", choices=["final", "mean"], default="final", help="of images, default: final")
+    parser.add_argument("--max-phase", type=float, default=math.tau, help="of lru, in radians (default: 2 pi)")
     parser.add_argument("--tested", type=int, default=1000, help="sequences of the test (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST, as in train.py")
     return parser.parse_args(argv)
 
 
-def exercises(length: int | None, data_dir: Path | None) -> Mapping[str, Exercise]:
+def exercises(length: int | None, data_dir: Path | None, readout: Readout) -> Mapping[str, Exercise]:
     """Returns all tasks by name; MNIST is read once it is needed."""
 
     @functools.cache
@@ -182,7 +185,7 @@ def exercises(length: int | None, data_dir: Path | None) -> Mapping[str, Exercis
         make_synthetic("associative-recall", associative_recall, 64, 64, length=length or 64, pairs=4, tokens=64),
         make_synthetic("parity", parity, 2, 2, {"length": 2 * bits, "first": bits + 1}, length=bits),
     ]
-    images = [make_images(order, mnist) for order in ORDERS]
+    images = [make_images(order, mnist, readout) for order in ORDERS]
     return {exercise.name: exercise for exercise in (*synthetic, *images)}
 
 
@@ -206,7 +209,7 @@ def make_synthetic(
     return Exercise(name, functools.partial(generate, **sizes), test, num_tokens, task)
 
 
-def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
+def make_images(order: str, mnist: Callable[[], Dataset], readout: Readout) -> Exercise:
     """Makes the classification of MNIST's images, read in one of `ORDERS`."""
 
     def draw(rng: np.random.Generator, count: int) -> Examples:
@@ -218,7 +221,7 @@ def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
 
     def task(encoder: Layer) -> Classification:
         info = mnist().info
-        network = rnn.Classifier(encoder, info.num_classes)
+        network = rnn.Classifier(encoder, info.num_classes, readout=readout)
         return Classification(network, step_size(info.image_shape, order), scale=info.max_pixel, order=order)
 
     return Exercise(f"mnist-{order}", draw, test, None, task)
@@ -226,11 +229,12 @@ def make_images(order: str, mnist: Callable[[], Dataset]) -> Exercise:
 
 def train_all(arguments: argparse.Namespace) -> dict[tuple[str, str], Run]:
     """Returns the runs by task and cell: all, or those before an interruption."""
-    known, runs = exercises(arguments.length, arguments.data_dir), {}
+    known, runs = exercises(arguments.length, arguments.data_dir, arguments.readout), {}
     options = {name: getattr(arguments, name) for name in ("seconds", "learning_rate", "batch_size", "tested", "seed")}
     for name, cell in itertools.product(arguments.tasks, arguments.cells):
         num_tokens = known[name].num_tokens
-        encoder = make_encoder(CELLS[cell].make(arguments.hidden_size, CELL_OPTIONS), arguments.layers, num_tokens)
+        made = CELLS[cell].make(arguments.hidden_size, {**RADII, "max_phase": arguments.max_phase})
+        encoder = make_encoder(made, arguments.layers, num_tokens)
         try:
             runs[name, cell] = run = train(known[name], encoder, **options)
         except KeyboardInterrupt:

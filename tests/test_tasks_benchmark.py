@@ -12,7 +12,7 @@ import rnn_jax as rnn
 from benchmarks import report, tasks
 from benchmarks.blocks import make_encoder
 from benchmarks.synthetic_tasks import IGNORED, adding, associative_recall, copying, parity, selective_copying
-from rnn_jax.data import Examples
+from rnn_jax.data import Examples, load_dataset
 from rnn_jax.data.dataset import make_dataset
 
 N = 50
@@ -114,6 +114,25 @@ def test_a_rehearsal_writes_a_table_and_a_picture(tmp_path, monkeypatch):
     assert (tmp_path / "tasks.png").stat().st_size > 5000
 
 
+def test_the_flags_of_images_and_of_the_lru_are_obeyed(tmp_path, monkeypatch):
+    def train_once(exercise, encoder, **_):
+        made.append((exercise.task(encoder).network.readout, encoder.layer.layers[0].layer.layer.cell))
+        return tasks.Run((1.0,), (0.25,), 1)
+
+    made = []
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    monkeypatch.setattr(tasks, "HOME", tmp_path)
+    monkeypatch.setattr(tasks, "train", train_once)
+    monkeypatch.setattr(tasks, "load_dataset", lambda *_: load_dataset("digits"))
+    argv = ["--tasks", "mnist-pixels", "--cells", "lru", "--hidden-size", "2"]
+    tasks.main([*argv, "--section", "a"])
+    tasks.main([*argv, "--section", "b", "--readout", "mean", "--max-phase", "0.5"])
+    assert made == [
+        ("final", rnn.LRU(2, r_min=0.9, r_max=0.999)),
+        ("mean", rnn.LRU(2, r_min=0.9, r_max=0.999, max_phase=0.5)),
+    ]
+
+
 def test_a_section_has_a_name_and_an_interruption_keeps_what_is_done(tmp_path, monkeypatch):
     def train_once(exercise, *_, **__):
         if exercise.name == "copying":
@@ -146,7 +165,7 @@ def test_images_are_drawn_with_their_classes_and_read_in_order(rng, order):
     images = rng.integers(0, 256, (30, 4, 4)).astype(np.uint8)
     examples = Examples(images, images[:, 0, 0].astype(np.int32) % 10)
     data = make_dataset("mnist", examples, examples, source="here", class_names="0123456789")
-    exercise = tasks.make_images(order, lambda: data)
+    exercise = tasks.make_images(order, lambda: data, "final")
     drawn = exercise.draw(rng, 40)
     np.testing.assert_array_equal(drawn.targets, drawn.inputs[:, 0, 0] % 10)
     task = exercise.task(rnn.stack(rnn.GRU(3)))
