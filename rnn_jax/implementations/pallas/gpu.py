@@ -8,6 +8,7 @@ JAX has deprecated Pallas's Triton backend since 0.11 and warns when a kernel is
 module fails to import, and `why_not_pallas` reports it.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+from jax.sharding import AbstractDevice, get_abstract_mesh, use_abstract_mesh
 
 from rnn_jax.implementations.pallas.steps import store
 
@@ -27,6 +29,9 @@ BLOCK_ROWS = 16  # sequences in a program; more programs beat larger ones, becau
 # other GPUs.
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
+
+# The GPU to lower for, without one and if the caller names none by `use_abstract_mesh`; its compute capability is 9.0.
+H100 = AbstractDevice("NVIDIA H100", 132, "gpu")
 
 # Bytes. A multiprocessor reads at most 64 bytes a cycle from the second-level cache: weights of this size take 5 us,
 # about as long as a step of a scan.
@@ -114,7 +119,7 @@ def time_loop(
 
     outputs = jax.tree.map(lambda F: jax.ShapeDtypeStruct((num_steps, rows, F), dtype), features)
     out_shape = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), carry), outputs)
-    return pl.pallas_call(
+    call = pl.pallas_call(
         kernel,
         grid=(rows // BLOCK_ROWS,),
         in_specs=(
@@ -127,7 +132,9 @@ def time_loop(
         compiler_params=triton.CompilerParams(num_warps=8 if units >= 64 else 4, num_stages=1),
         interpret=interpret,
         name="time_loop",
-    )(carry, inputs, constants)
+    )
+    with _gpu_to_lower_for():
+        return call(carry, inputs, constants)
 
 
 def _keep(memory: int, ref: Any) -> Callable[[int], Any]:
@@ -149,3 +156,12 @@ def _memory_for_weights(units: int) -> int:
 def _compute_capability() -> str:
     """Returns the GPU's compute capability; without a GPU, an H100's, for lowering."""
     return getattr(jax.devices()[0], "compute_capability", "9.0")
+
+
+def _gpu_to_lower_for() -> contextlib.AbstractContextManager[Any]:
+    """Names an H100 to JAX, which refuses since 0.12 to lower a kernel for a GPU that is neither there nor named."""
+    mesh = get_abstract_mesh()
+    named = mesh.abstract_device is not None and mesh.abstract_device.platform != "cpu"
+    if named or jax.default_backend() == "gpu":
+        return contextlib.nullcontext()
+    return use_abstract_mesh(mesh.update(abstract_device=H100))
