@@ -165,8 +165,10 @@ def select(
     if implementation is not None:
         implementation = find(implementation)
         needs = implementation.why_not(problem, platform)
-        if needs and all(implementation.why_not(problem, other) for other in implementation.lowers_for):
-            raise ValueError(refusal(implementation.name, needs))
+        elsewhere = {other: implementation.why_not(problem, other) for other in implementation.lowers_for if needs}
+        if needs and all(elsewhere.values()):
+            more = [f"on {other} {reason}" for other, reason in elsewhere.items() if reason != needs]
+            raise ValueError(refusal(implementation.name, "; ".join([needs, *more])))
         return implementation.run
     special = choose(problem, platform, table).use
     if special.portable:

@@ -6,7 +6,7 @@ computed over all steps at once: x w_x + b before, the gradients of the weights 
 - `unroll_pallas` solves a problem, `why_not_pallas` returns the reason if it cannot;
 - `steps` has the step of each kernel, made of the cell's own equations, and the derivative;
 - `gpu` and `tpu` have the loops over time, each for its compiler;
-- `refuse` is the program for all other platforms, on a machine without a GPU or a TPU.
+- `elsewhere` is for programs traced on a machine without a GPU or a TPU.
 """
 
 import functools
@@ -52,6 +52,13 @@ def unroll_pallas(
     if backend is None:
         return _unroll_elsewhere(problem)
     kernels = _backend(backend)
+    return _unroll(problem, kernels, kernels.time_loop, interpret)
+
+
+def _unroll(
+    problem: Problem, kernels: ModuleType, time_loop: Callable[..., Any], interpret: Any
+) -> tuple[State, Array]:
+    """Solves a problem with the kernels of `gpu` or `tpu`, whose loop over time is `time_loop`."""
     cell: Any = problem.cell
     params, state, xs = problem.params, problem.state, problem.xs
     num_steps, *batch_shape, _ = xs.shape
@@ -61,7 +68,7 @@ def unroll_pallas(
     plan = make_plan(problem)
     weights = steps.split_params(plan, params)
     gates = steps.list_gates(plan, weights.b.size)
-    recurrence = steps.Recurrence(plan, gates, kernels.time_loop, interpret)
+    recurrence = steps.Recurrence(plan, gates, time_loop, interpret)
 
     def with_more_units(leaf: Array) -> Array:
         """Pads the units of each gate with zeros; these units stay zero and affect no others."""
@@ -86,13 +93,13 @@ def unroll_pallas(
 
 def _unroll_elsewhere(problem: Problem) -> tuple[State, Array]:
     """Solves a problem on the platform that the program is lowered for, where the default one has no kernels."""
+    from rnn_jax.implementations.pallas.elsewhere import only_on, refuse  # on demand: jax.extend takes long to import
 
     def branch(platform: str) -> Callable[[], tuple[State, Array]]:
         if needs := why_not_pallas(problem, platform):
-            from rnn_jax.implementations.pallas.refuse import refuse  # on demand: jax.extend takes long to import
-
             return functools.partial(refuse, problem, refusal("pallas", needs))
-        return functools.partial(unroll_pallas, problem, backend=BACKENDS[platform])
+        kernels = _backend(BACKENDS[platform])
+        return functools.partial(_unroll, problem, kernels, only_on(platform, kernels.time_loop), interpret=False)
 
     branches = {platform: branch(platform) for platform in ("rocm", *BACKENDS)}
     return lax.platform_dependent(default=branch(default_platform()), **branches)
