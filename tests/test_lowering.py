@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from helpers import assert_close, draw_inputs, draw_params, loss
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 import rnn_jax as rnn
+from rnn_jax.implementations.pallas import gpu
 
 T, B = 4, 2
 # JAX promises nothing about Triton's kernels in later versions, and exports them only to who renounces the promise.
@@ -98,3 +100,18 @@ def test_each_platform_has_its_reason():
     refused(lower_for, "rocm", rnn.LSTM(256), message="an NVIDIA GPU, not an AMD one")
     refused(lower_for, "tpu", rnn.LSTM(1024), message="a GPU.*; on cuda smaller rec.*; on tpu recurrent weights.*")
     refused(lower_for, "cuda", rnn.GRU(3, reset_after=False), message="a step that multiplies .*")
+
+
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "8.0"),
+        ("NVIDIA GH200 480GB", "9.0"),
+        ("NVIDIA L4", "8.6"),
+        ("NVIDIA RTX A3000", "8.6"),
+    ],
+)
+def test_the_gpu_to_lower_for_can_be_named(name, capability):
+    assert gpu._compute_capability() == "9.0"
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=AbstractDevice(name, None, "gpu"))):
+        assert gpu._compute_capability() == capability

@@ -11,6 +11,7 @@ module fails to import, and `why_not_pallas` reports it.
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,11 @@ BLOCK_ROWS = 16  # sequences in a program; more programs beat larger ones, becau
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
 
-# The GPU to lower for where there is none, unless the caller's mesh names one; its compute capability is 9.0.
+# To lower for a GPU that is not there: the compute capability of those with more shared memory than the least, by a
+# word of the name that the mesh in use gives; without a name, an H100.
+CAPABILITIES = {"A30": "8.0", "A100": "8.0", "H100": "9.0", "H200": "9.0", "GH200": "9.0", "B200": "10.0"}
+CAPABILITIES |= {"GB200": "10.0", "B300": "10.3", "GB300": "10.3"}
+OTHERS = "8.6"
 H100 = AbstractDevice("NVIDIA H100", 132, "gpu")
 
 # Bytes. A multiprocessor reads at most 64 bytes a cycle from the second-level cache: weights of this size take 5 us,
@@ -154,8 +159,12 @@ def _memory_for_weights(units: int) -> int:
 
 
 def _compute_capability() -> str:
-    """Returns the GPU's compute capability; without a GPU, an H100's, for lowering."""
-    return getattr(jax.devices()[0], "compute_capability", "9.0")
+    """Returns the compute capability of the GPU, or of the one to lower for."""
+    named = get_abstract_mesh().abstract_device
+    if hasattr(jax.devices()[0], "compute_capability"):
+        return jax.devices()[0].compute_capability
+    name = (named if named is not None and named.platform == "gpu" else H100).device_kind
+    return next((CAPABILITIES[word] for word in re.split(r"\W", name) if word in CAPABILITIES), OTHERS)
 
 
 def _gpu_to_lower_for() -> contextlib.AbstractContextManager[Any]:
