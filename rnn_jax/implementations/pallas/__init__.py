@@ -93,7 +93,7 @@ def _unroll(
 
 def _unroll_elsewhere(problem: Problem) -> tuple[State, Array]:
     """Solves a problem on the platform that the program is lowered for, where the default one has no kernels."""
-    from rnn_jax.implementations.pallas.elsewhere import only_on, refuse  # on demand: jax.extend takes long to import
+    from rnn_jax.implementations.pallas.elsewhere import only_on, refuse  # on demand, as the kernels
 
     def branch(platform: str) -> Callable[[], tuple[State, Array]]:
         if needs := why_not_pallas(problem, platform):
