@@ -86,9 +86,9 @@ def unroll(
         and regularizers do. It goes through `grad`, `vmap`, second derivatives by `grad` of `grad` and `hessian`, and
         `checkpoint`; forward-mode derivatives (`jvp`, `jacfwd`) need "scan", as JAX refuses them for functions with a
         derivative of their own. "parallel" computes all steps at once, and goes through all of these, see `parallel`.
-        "pallas" is one kernel for all steps on a GPU or a TPU, see `pallas`; "cudnn" is NVIDIA's own LSTM, see `cudnn`;
-        both are differentiated once. None follows the table of rules for the platform, the cell and the sizes, see
-        `explain`. An `Implementation` of your own is used as it is given.
+        "pallas" is one kernel for all steps on a GPU or a TPU, see `pallas`; it can be lowered where there is neither.
+        "cudnn" is NVIDIA's own LSTM, see `cudnn`. Both are differentiated once. None follows the table of rules for the
+        platform, the cell and the sizes, see `explain`. An `Implementation` of your own is used as it is given.
 
     Returns:
       (final state, ys [T, B, output_size]). The final state is the state after the last step taken, which is the first

@@ -45,6 +45,8 @@ class Implementation(NamedTuple):
       run: problem -> (final state, ys [T, B, H]).
       portable: True if it runs on every platform.
       joins_directions: True if `vmap` over the two directions of a bidirectional layer is faster than two calls.
+      lowers_for: the platforms that `run` can be traced for on a machine whose own `why_not` refuses. The program then
+        solves the problem on each of them that `why_not` accepts, and raises `refusal` when lowered for another.
     """
 
     name: str
@@ -52,3 +54,9 @@ class Implementation(NamedTuple):
     run: Callable[[Problem], tuple[State, Array]]
     portable: bool = True
     joins_directions: bool = False
+    lowers_for: tuple[str, ...] = ()
+
+
+def refusal(name: str, needs: str) -> str:
+    """Returns the message of the error for an implementation, asked for by name, that needs something else."""
+    return f'implementation="{name}" needs {needs}: leave it out, or use "scan"'

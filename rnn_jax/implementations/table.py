@@ -22,13 +22,15 @@ from rnn_jax.implementations.fused import unroll_fused, why_not_fused
 from rnn_jax.implementations.pallas import unroll_pallas, why_not_pallas
 from rnn_jax.implementations.parallel import unroll_parallel, why_not_parallel
 from rnn_jax.implementations.platform import default_platform
-from rnn_jax.implementations.problem import Implementation, Problem
+from rnn_jax.implementations.problem import Implementation, Problem, refusal
 from rnn_jax.implementations.scan import unroll_scan, why_not_scan
 
 SCAN = Implementation("scan", why_not_scan, unroll_scan)
 FUSED = Implementation("fused", why_not_fused, unroll_fused)
 PARALLEL = Implementation("parallel", why_not_parallel, unroll_parallel)
-PALLAS = Implementation("pallas", why_not_pallas, unroll_pallas, portable=False, joins_directions=True)
+PALLAS = Implementation(
+    "pallas", why_not_pallas, unroll_pallas, portable=False, joins_directions=True, lowers_for=("cuda", "tpu")
+)
 CUDNN = Implementation("cudnn", why_not_cudnn, unroll_cudnn, portable=False)
 
 IMPLEMENTATIONS = {implementation.name: implementation for implementation in (SCAN, FUSED, PARALLEL, PALLAS, CUDNN)}
@@ -147,7 +149,8 @@ def select(
 
     Where the table chooses an implementation that does not run everywhere, the platform that the program is lowered for
     decides between it and a portable one: arrays may lie on another device than the default one, and a program may be
-    exported for several platforms at once.
+    exported for several platforms at once. An implementation asked for by name may be traced for another platform, see
+    `Implementation.lowers_for`.
 
     Args:
       problem: the problem, or one of the same shapes and dtypes.
@@ -161,8 +164,11 @@ def select(
     platform = platform or default_platform()
     if implementation is not None:
         implementation = find(implementation)
-        if needs := implementation.why_not(problem, platform):
-            raise ValueError(f'implementation="{implementation.name}" needs {needs}: leave it out, or use "scan"')
+        needs = implementation.why_not(problem, platform)
+        elsewhere = {other: implementation.why_not(problem, other) for other in implementation.lowers_for if needs}
+        if needs and all(elsewhere.values()):
+            more = [f"on {other} {reason}" for other, reason in elsewhere.items() if reason != needs]
+            raise ValueError(refusal(implementation.name, "; ".join([needs, *more])))
         return implementation.run
     special = choose(problem, platform, table).use
     if special.portable:

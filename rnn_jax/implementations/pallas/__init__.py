@@ -5,26 +5,31 @@ computed over all steps at once: x w_x + b before, the gradients of the weights 
 
 - `unroll_pallas` solves a problem, `why_not_pallas` returns the reason if it cannot;
 - `steps` has the step of each kernel, made of the cell's own equations, and the derivative;
-- `gpu` and `tpu` have the loops over time, each for its compiler.
+- `gpu` and `tpu` have the loops over time, each for its compiler;
+- `elsewhere` is for programs traced on a machine without a GPU or a TPU.
 """
 
+import functools
 import importlib
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from rnn_jax.base import Array, State
 from rnn_jax.cells import GRU, LSTM, VanillaRNN
 from rnn_jax.implementations.fused import VALUE, make_plan
 from rnn_jax.implementations.pallas import steps
-from rnn_jax.implementations.problem import Problem
+from rnn_jax.implementations.platform import default_platform
+from rnn_jax.implementations.problem import Problem, refusal
 
 __all__ = ["unroll_pallas", "why_not_pallas"]
 
-BACKENDS = {"cuda": "gpu", "rocm": "gpu", "tpu": "tpu"}  # by platform
+BACKENDS: dict[str, Literal["gpu", "tpu"]] = {"cuda": "gpu", "tpu": "tpu"}  # by platform
 LARGEST_ARRAY = 2**31  # numbers: the kernels address with 32 bits
 
 
@@ -38,11 +43,22 @@ def unroll_pallas(
 
     Args:
       problem: a problem that `why_not_pallas` accepts.
-      backend: the kernels to run; None for those of the default device.
+      backend: the kernels to run; None for those of the default device. If it has none, they are traced for every
+        platform that has, and the one that the program is lowered for decides.
       interpret: True to run the kernels as plain JAX on any device, for tests; or `pallas.tpu.InterpretParams`, to
         simulate a TPU's memory as well.
     """
-    kernels = _backend(backend or jax.default_backend())
+    backend = backend or BACKENDS.get(default_platform())
+    if backend is None:
+        return _unroll_elsewhere(problem)
+    kernels = _backend(backend)
+    return _unroll(problem, kernels, kernels.time_loop, interpret)
+
+
+def _unroll(
+    problem: Problem, kernels: ModuleType, time_loop: Callable[..., Any], interpret: Any
+) -> tuple[State, Array]:
+    """Solves a problem with the kernels of `gpu` or `tpu`, whose loop over time is `time_loop`."""
     cell: Any = problem.cell
     params, state, xs = problem.params, problem.state, problem.xs
     num_steps, *batch_shape, _ = xs.shape
@@ -52,7 +68,7 @@ def unroll_pallas(
     plan = make_plan(problem)
     weights = steps.split_params(plan, params)
     gates = steps.list_gates(plan, weights.b.size)
-    recurrence = steps.Recurrence(plan, gates, kernels.time_loop, interpret)
+    recurrence = steps.Recurrence(plan, gates, time_loop, interpret)
 
     def with_more_units(leaf: Array) -> Array:
         """Pads the units of each gate with zeros; these units stay zero and affect no others."""
@@ -75,13 +91,24 @@ def unroll_pallas(
     return final, ys[:, :rows, :units].reshape(num_steps, *batch_shape, units)
 
 
+def _unroll_elsewhere(problem: Problem) -> tuple[State, Array]:
+    """Solves a problem on the platform that the program is lowered for, where the default one has no kernels."""
+    from rnn_jax.implementations.pallas.elsewhere import only_on, refuse  # on demand, as the kernels
+
+    def branch(platform: str) -> Callable[[], tuple[State, Array]]:
+        if needs := why_not_pallas(problem, platform):
+            return functools.partial(refuse, problem, refusal("pallas", needs))
+        kernels = _backend(BACKENDS[platform])
+        return functools.partial(_unroll, problem, kernels, only_on(platform, kernels.time_loop), interpret=False)
+
+    branches = {platform: branch(platform) for platform in ("rocm", *BACKENDS)}
+    return lax.platform_dependent(default=branch(default_platform()), **branches)
+
+
 def why_not_pallas(problem: Problem, platform: str) -> str:
     """Returns the requirement that a problem does not meet; empty if `unroll_pallas` can solve it on the platform."""
     cell: Any = problem.cell
     xs = problem.xs
-    backend = BACKENDS.get(platform)
-    if backend is None:
-        return f"a GPU or a TPU, not a {platform.upper()}"
     if type(cell) not in (LSTM, GRU, VanillaRNN):
         return f"an LSTM, a GRU or a VanillaRNN, not {cell}"
     if problem.noise is not None:
@@ -96,8 +123,10 @@ def why_not_pallas(problem: Problem, platform: str) -> str:
     plan = make_plan(problem)
     if any(term.source == VALUE for call in plan.calls for term in call.terms):
         return f"a step that multiplies its input and h with matrices, and nothing else, which {cell} does not have"
+    if platform not in BACKENDS:
+        return "an NVIDIA GPU, not an AMD one" if platform == "rocm" else f"a GPU or a TPU, not a {platform.upper()}"
     try:
-        kernels = _backend(backend)
+        kernels = _backend(BACKENDS[platform])
     except ImportError as error:
         return f"kernels that this version of JAX can compile: {error}"
     rows, units = kernels.padded_rows(math.prod(xs.shape[1:-1])), kernels.padded_units(cell.hidden_size)

@@ -8,8 +8,10 @@ JAX has deprecated Pallas's Triton backend since 0.11 and warns when a kernel is
 module fails to import, and `why_not_pallas` reports it.
 """
 
+import contextlib
 import functools
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+from jax.sharding import AbstractDevice, AbstractMesh, get_abstract_mesh, use_abstract_mesh
 
 from rnn_jax.implementations.pallas.steps import store
 
@@ -27,6 +30,13 @@ BLOCK_ROWS = 16  # sequences in a program; more programs beat larger ones, becau
 # other GPUs.
 SHARED_MEMORY = {"8.0": 163, "8.7": 163, "9.0": 227, "10.0": 227, "10.3": 227, "11.0": 227}
 LEAST_SHARED_MEMORY = 99
+
+# To lower for a GPU that is not there: the compute capability of those with more shared memory than the least, by a
+# word of the name that the mesh in use gives; without a name, an H100.
+CAPABILITIES = {"A30": "8.0", "A100": "8.0", "H100": "9.0", "H200": "9.0", "GH200": "9.0", "B200": "10.0"}
+CAPABILITIES |= {"GB200": "10.0", "B300": "10.3", "GB300": "10.3"}
+OTHERS = "8.6"
+H100 = AbstractDevice("NVIDIA H100", 132, "gpu")
 
 # Bytes. A multiprocessor reads at most 64 bytes a cycle from the second-level cache: weights of this size take 5 us,
 # about as long as a step of a scan.
@@ -114,7 +124,7 @@ def time_loop(
 
     outputs = jax.tree.map(lambda F: jax.ShapeDtypeStruct((num_steps, rows, F), dtype), features)
     out_shape = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), carry), outputs)
-    return pl.pallas_call(
+    call = pl.pallas_call(
         kernel,
         grid=(rows // BLOCK_ROWS,),
         in_specs=(
@@ -127,7 +137,9 @@ def time_loop(
         compiler_params=triton.CompilerParams(num_warps=8 if units >= 64 else 4, num_stages=1),
         interpret=interpret,
         name="time_loop",
-    )(carry, inputs, constants)
+    )
+    with _gpu_to_lower_for():
+        return call(carry, inputs, constants)
 
 
 def _keep(memory: int, ref: Any) -> Callable[[int], Any]:
@@ -147,5 +159,17 @@ def _memory_for_weights(units: int) -> int:
 
 
 def _compute_capability() -> str:
-    """Returns the GPU's compute capability; without a GPU, an H100's, for lowering."""
-    return getattr(jax.devices()[0], "compute_capability", "9.0")
+    """Returns the compute capability of the GPU, or of the one to lower for."""
+    named = get_abstract_mesh().abstract_device
+    if hasattr(jax.devices()[0], "compute_capability"):
+        return jax.devices()[0].compute_capability
+    name = (named if named is not None and named.platform == "gpu" else H100).device_kind
+    return next((CAPABILITIES[word] for word in re.split(r"\W", name) if word in CAPABILITIES), OTHERS)
+
+
+def _gpu_to_lower_for() -> contextlib.AbstractContextManager[Any]:
+    """Names an H100 to JAX, which refuses since 0.12 to lower a kernel for a GPU that is neither there nor named."""
+    mesh = get_abstract_mesh()
+    if jax.default_backend() == "gpu" or mesh.axis_names or mesh.abstract_device is not None:
+        return contextlib.nullcontext()
+    return use_abstract_mesh(AbstractMesh((), (), abstract_device=H100))
