@@ -58,7 +58,7 @@ def test_training_shifts_images_and_nothing_else_does():
     ("size", "options", "pixels"),
     [
         (28, {}, 2),
-        (8, {}, 1),
+        (8, {}, 0),
         (28, {"shift": 0.0}, 0),
         (28, {"shift": 0.1}, 3),
         (28, {"recipe": "tutorial"}, 0),
