@@ -104,9 +104,7 @@ SGD = Recipe(
 RECIPES = {
     # For images. The steps take 40 to 55 seconds on two cores. The shifts are 2 of MNIST's 28 pixels, and none of 8: by
     # cross-validation, a shift of one helps the LSTM there and hurts the vanilla cell.
-    "default": dataclasses.replace(
-        SGD, steps=4000, cell_steps={"vanilla": 9000}, bidirectional_steps=0.5, shift=0.06
-    ),
+    "default": dataclasses.replace(SGD, steps=4000, cell_steps={"vanilla": 9000}, bidirectional_steps=0.5, shift=0.06),
     # The TensorFlow tutorial of 2019, to the letter: its bidirectional network reads `outputs[-1]`, where the
     # backward half has seen one row only, and its GRU resets before the product.
     "tutorial": Recipe(
