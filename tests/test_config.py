@@ -17,7 +17,7 @@ import rnn_jax as rnn
 from rnn_jax.app.build import build_cell, build_task
 from rnn_jax.app.command import parse, prepare
 from rnn_jax.app.config import Config
-from rnn_jax.app.recipes import RECIPES, SERIES_FLAGS, TEXT_FLAGS
+from rnn_jax.app.recipes import RECIPES, SERIES, SERIES_FLAGS, TEXT_FLAGS
 from rnn_jax.cells import CELLS
 from rnn_jax.data import DataInfo
 
@@ -35,7 +35,7 @@ def test_every_flag_sets_its_field(tmp_path):
         f"--steps 7 --learning-rate 0.5 --momentum 0.8 --seed 3 --data-dir {tmp_path} --output-dir {tmp_path}/run "
         "--precision bfloat16 --devices 2 --seeds 2 --checkpoint-every 100 --keep-checkpoints 1 --tensorboard --resume "
         "--data-on host --coordinator node:1234 --process-count 2 --process-id 1 --no-pictures "
-        f"--init-from {tmp_path}/other --accept-data --order pixels --compilation-cache {tmp_path}/cache"
+        f"--init-from {tmp_path}/other --accept-data --order pixels --shift 0.1 --compilation-cache {tmp_path}/cache"
     )
     config = parse(argv.split())
     assert config == Config(
@@ -67,6 +67,7 @@ def test_every_flag_sets_its_field(tmp_path):
         init_from=tmp_path / "other",
         accept_data=True,
         order="pixels",
+        shift=0.1,
         compilation_cache=tmp_path / "cache",
     )
     others = [field for field in dataclasses.fields(Config) if field.name not in OWN_DATA + TEXT]
@@ -113,6 +114,8 @@ def test_every_flag_about_text_sets_its_field():
         ("--order random", "--order must be one of rows, pixels, permuted, not 'random'"),
         ("--order pixels --data a.csv", "--order is about images: leave it out"),
         ("--order permuted --dataset text", "--order is about images: leave it out"),
+        ("--shift 0 --data a.csv", "--shift is about images: leave it out"),
+        ("--shift 1", "--shift must be at least 0 and below 1, not 1.0"),
         ("--recipe best", "--recipe must be one of default, tutorial"),
         ("--layers 0", "--layers must be a positive whole number, not 0"),
         ("--hidden-size -3", "--hidden-size must be a positive whole number, not -3"),
@@ -318,6 +321,16 @@ def test_the_vanilla_cell_learns_at_a_rate_of_its_own():
     assert Config(cell="vanilla").training_recipe().learning_rate == CELLS["vanilla"].learning_rate == 0.03
     assert Config(cell="vanilla", recipe="tutorial").training_recipe().learning_rate == 0.001
     assert Config(cell="vanilla", learning_rate=0.5).training_recipe().learning_rate == 0.5
+
+
+def test_networks_whose_steps_are_quick_or_slow_make_more_or_fewer_of_them():
+    steps = RECIPES["default"].steps
+    assert Config(cell="vanilla").training_recipe().steps > 2 * steps
+    assert Config(bidirectional=True).training_recipe().steps == steps / 2
+    assert Config(bidirectional=True, steps=7).training_recipe().steps == 7
+    for cell in ("lstm", "vanilla"):
+        assert Config(cell=cell, bidirectional=True, recipe="tutorial").training_recipe().steps == 10_000
+        assert Config(cell=cell, bidirectional=True, data=Path("a.csv")).training_recipe().steps == SERIES.steps
 
 
 def build_network(config) -> Any:

@@ -316,6 +316,7 @@ def test_a_run_made_longer_follows_the_longer_schedule(tmp_path, capsys):
         "--checkpoint-every=50",
         "--devices=1",
         "--no-pictures",
+        "--shift=0.1",
     ]
     with jax.numpy_dtype_promotion("standard"):  # as a program has it, for optax's schedules
         run_train(capsys, *argv, "--steps=50", "--output-dir", tmp_path / "one")

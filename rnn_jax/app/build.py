@@ -37,7 +37,8 @@ def build_task(config: Config, info: DataInfo | SeriesInfo | TextInfo) -> Task:
     if isinstance(info, DataInfo):
         network = Classifier(encoder, info.num_classes, readout=recipe.readout, head=recipe.head)
         size = step_size(info.image_shape, config.order)
-        return Classification(network, size, scale=info.max_pixel, order=config.order)
+        shift = round(recipe.shift * min(info.image_shape))
+        return Classification(network, size, scale=info.max_pixel, order=config.order, shift=shift)
     if isinstance(info, TextInfo):
         row = TEXT_TASKS[info.task]
         encoder = embed(encoder, info.num_tokens, None if config.tied else recipe.embedding_size)

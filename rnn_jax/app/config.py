@@ -128,6 +128,13 @@ class Config:
     momentum: float | None = option(
         None, "of SGD, from 0 to below 1; default: the recipe's", check=check_rate, overrides=True
     )
+    shift: float | None = option(
+        None,
+        "the largest random shift of a training image along each axis, as a fraction of its size, from 0 for none to "
+        "below 1; default: the recipe's",
+        check=check_rate,
+        overrides=True,
+    )
     precision: str = option(
         "float32",
         "bfloat16: the factors of products with the cells' matrices are rounded to it; parameters, sums and all else "
@@ -225,6 +232,8 @@ class Config:
                 raise ValueError(f"{flag(name)} is about your own data: name it with --data FILE")
         if self.order != "rows" and not self.is_images:
             raise ValueError("--order is about images: leave it out")
+        if self.shift is not None and not self.is_images:
+            raise ValueError("--shift is about images: leave it out")
         if self.data is not None and (self.dataset, self.recipe) != ("auto", "default"):
             raise ValueError("--data stands for itself: leave --dataset and --recipe out")
         self._check_text()
@@ -261,6 +270,10 @@ class Config:
           num_examples: the size of the training set, which may limit the steps; None for no limit.
         """
         recipe = RECIPES[self.recipe] if self.is_images else own_recipe(self.task, self.tokens)[0]
+        steps = recipe.cell_steps.get(self.cell, recipe.steps)
+        if self.bidirectional:
+            steps = round(steps * recipe.bidirectional_steps)
+        recipe = dataclasses.replace(recipe, steps=steps)
         if num_examples is not None and recipe.max_epochs is not None:
             most = max(1, recipe.max_epochs * num_examples // self.batch_size)
             recipe = dataclasses.replace(recipe, steps=min(recipe.steps, most))

@@ -15,6 +15,8 @@ class Recipe:
 
     Attributes:
       steps: updates.
+      cell_steps: the updates of cells that need others, by the cell's name.
+      bidirectional_steps: a bidirectional network makes this part of the updates, because each takes twice as long.
       max_epochs: limits the updates to this number of passes over the data; None for no limit.
       learning_rate: the highest learning rate.
       own_learning_rates: True to prefer a cell's own learning rate where `CELLS` has one.
@@ -28,6 +30,7 @@ class Recipe:
       readout: the outputs that the classifier reads, see `Classifier`.
       dropout: the fraction of outputs dropped between two layers.
       top_dropout: True to drop that fraction of the top layer's outputs, too.
+      shift: the largest random shift of images in training, as a fraction of their size.
       noise: the standard deviation of the noise added to scaled sequences in training.
       patience: stops training after this number of checkpoints that are all worse than the best before them, and
         tests the best one, the newest of equals. None to train to the end and test the last state.
@@ -52,9 +55,12 @@ class Recipe:
     head: Literal["glorot", "normal"]
     readout: Readout
     dropout: float = 0.0
+    shift: float = 0.0
     noise: float = 0.0
     patience: int | None = None
     top_dropout: bool = False
+    cell_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    bidirectional_steps: float = 1.0
     optimizer_name: Literal["sgd", "adamw"] = "sgd"
     b2: float = 0.999
     weight_decay: float = 0.0
@@ -80,21 +86,25 @@ class Recipe:
         return method if self.clip_norm is None else optax.chain(optax.clip_by_global_norm(self.clip_norm), method)
 
 
+SGD = Recipe(
+    steps=3000,
+    max_epochs=100,
+    learning_rate=0.3,
+    own_learning_rates=True,
+    momentum=0.9,
+    nesterov=True,
+    schedule="cosine",
+    warmup=0.05,
+    clip_norm=1.0,
+    cell_options={"initializer": "orthogonal", "reset_after": True},
+    head="glorot",
+    readout="final",
+)
+
 RECIPES = {
-    "default": Recipe(
-        steps=3000,
-        max_epochs=100,
-        learning_rate=0.3,
-        own_learning_rates=True,
-        momentum=0.9,
-        nesterov=True,
-        schedule="cosine",
-        warmup=0.05,
-        clip_norm=1.0,
-        cell_options={"initializer": "orthogonal", "reset_after": True},
-        head="glorot",
-        readout="final",
-    ),
+    # For images. The steps take 40 to 55 seconds on two cores. The shifts are 2 of MNIST's 28 pixels, and none of 8: by
+    # cross-validation, a shift of one helps the LSTM there and hurts the vanilla cell.
+    "default": dataclasses.replace(SGD, steps=4000, cell_steps={"vanilla": 9000}, bidirectional_steps=0.5, shift=0.06),
     # The TensorFlow tutorial of 2019, to the letter: its bidirectional network reads `outputs[-1]`, where the
     # backward half has seen one row only, and its GRU resets before the product.
     "tutorial": Recipe(
@@ -117,7 +127,7 @@ RECIPES = {
 # compares it with others by cross-validation on training files: noise of 0.4 is better than none, and no other dropout,
 # learning rate or number of steps is better by more than the error of the comparison.
 SERIES = dataclasses.replace(
-    RECIPES["default"],
+    SGD,
     steps=1500,
     max_epochs=None,
     learning_rate=0.1,
@@ -130,7 +140,7 @@ SERIES_FLAGS = {"cell": "gru", "bidirectional": True, "layers": 2, "hidden_size"
 
 # For a language model. AdamW, which the field uses for text, is much better here than SGD with momentum.
 TEXT = dataclasses.replace(
-    RECIPES["default"],
+    SGD,
     optimizer_name="adamw",
     steps=800,
     max_epochs=10,

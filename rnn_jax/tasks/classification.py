@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks import plots
 from rnn_jax.tasks.image_order import read_in_order
+from rnn_jax.tasks.shifts import shift_images
 from rnn_jax.tasks.task import Quantity
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Classification:
       input_size: D, the features of a step.
       scale: the divisor of the inputs; for images, the value of a white pixel.
       order: of the pixels of images, see `read_in_order`; "rows" for sequences of any kind.
+      shift: in training, moves each image by up to this number of pixels along each axis, see `shift_images`.
     """
 
     network: Classifier
@@ -43,6 +45,7 @@ class Classification:
     _: dataclasses.KW_ONLY
     scale: float = 1.0
     order: str = "rows"
+    shift: int = 0
 
     score: ClassVar[str] = "accuracy"
     quantities: ClassVar[Mapping[str, Quantity]] = {
@@ -60,8 +63,12 @@ class Classification:
         return self.network.apply(params, xs, lengths=lengths, key=key)
 
     def loss(self, params: Params, batch: Examples, key: Array | None = None) -> tuple[Array, ClassificationMetrics]:
-        """Computes the mean cross-entropy of targets int [B], and the metrics. `key` drives dropout."""
-        logits = self.logits(params, batch.inputs, batch.lengths, key)  # type: ignore
+        """Computes the mean cross-entropy of targets int [B], and the metrics. `key` drives shifts and dropout."""
+        inputs: Any = batch.inputs
+        if key is not None and self.shift:
+            key, shift_key = jax.random.split(key)
+            inputs = shift_images(shift_key, inputs, self.shift)
+        logits = self.logits(params, inputs, batch.lengths, key)  # type: ignore
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
         correct = jnp.argmax(logits, axis=-1) == batch.targets
         metrics = ClassificationMetrics(jnp.mean(losses), jnp.mean(correct))
