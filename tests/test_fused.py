@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import jax
@@ -24,6 +25,7 @@ REGULARIZED = {
     "zoneout": rnn.zoneout(rnn.LSTM(4), h=0.2, c=0.3),
     "variational dropout": rnn.variational_dropout(rnn.GRU(4), inputs=0.2, states=0.3, outputs=0.1),
     "recurrent dropout": rnn.LayerNormLSTM(4, recurrent_dropout=0.3),
+    "inputs wider than the joined rest": rnn.LSTM(1),
     "both": rnn.variational_dropout(rnn.zoneout(rnn.VanillaRNN(4), h=0.5), inputs=0.5),
 }
 
@@ -34,7 +36,7 @@ def fused_in(**layout):
 
 LAYOUTS = {
     "last, joined": fused_in(axis=-1, longest_joined=1000),
-    "first, apart": fused_in(axis=0, longest_joined=0),
+    "first, apart, in place": fused_in(axis=0, longest_joined=0, many_results=0),
 }
 
 
@@ -45,7 +47,7 @@ def cell(request):
 
 @pytest.fixture(params=list(LAYOUTS.values()), ids=list(LAYOUTS))
 def layout(request):
-    """The fast path with the features at either end, the vectors of a product joined and not, whatever the sizes."""
+    """The fast path in all that it chooses by sizes, whatever they are."""
     return request.param
 
 
@@ -130,6 +132,18 @@ def test_no_product_with_a_batch_of_gradients_is_left_in_the_backward_loop():
     assert sum(products_in_loops("scan")) > 2
 
 
+@pytest.mark.parametrize("cell", [rnn.LSTM(8), rnn.GRU(8), rnn.LayerNormLSTM(8)], ids=lambda cell: type(cell).__name__)
+def test_the_results_of_all_steps_are_written_over_in_place_and_never_copied(cell):
+    params, xs = draw_params(cell), draw_inputs(50, B)
+
+    def value(params):
+        return loss(rnn.unroll(cell, params, xs, implementation=fused_in(many_results=0)))
+
+    text = str(jax.jit(jax.grad(value)).lower(params).compile().as_text())
+    copies = re.findall(r"= f32\[50,3,(?:8|16|32)\]\S* copy\(%(\S+)\)", text)
+    assert [source for source in copies if "broadcast" not in source] == [], "only zeros, before the loops"
+
+
 def test_large_cells_with_few_sequences_keep_the_batch_last_on_the_cpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     axis_of = {}
@@ -159,7 +173,20 @@ def test_second_derivatives(name):
 
     with jax.enable_x64(True):
         params, xs = jax.tree.map(lambda a: a.astype(float), (params, xs))
-        assert_equal_to_rounding(both_ways(xs, "fused"), both_ways(xs, "scan"), rounding=1e-11)
+        assert_equal_to_rounding(both_ways(xs, fused_in(many_results=0)), both_ways(xs, "scan"), rounding=1e-11)
+
+
+def test_second_derivatives_with_inputs_much_wider_than_the_state():
+    cell = rnn.VanillaRNN(2)
+    xs = jax.random.normal(jax.random.key(1), (3, 2, fused.WIDE))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def gradients(params, implementation):
+        gradient = jax.grad(lambda params: loss(rnn.unroll(cell, params, xs, implementation=implementation)))
+        return gradient(params), jax.grad(lambda params: jnp.sum(gradient(params).w_x ** 2))(params)
+
+    params = cell.init(jax.random.key(0), fused.WIDE)
+    assert_equal_to_rounding(gradients(params, "fused"), gradients(params, "scan"), rounding=1e-5)
 
 
 @functools.partial(jax.jit, static_argnames=("cell", "implementation"))

@@ -28,6 +28,7 @@ from rnn_jax.cells.equations import (
     multiply,
     offers_equations,
 )
+from rnn_jax.implementations.loops import scan_in_place, scan_out_of_place
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.lengths import hold, restart
 
@@ -44,6 +45,16 @@ MOST_ROWS = 128
 # costs more than the sum of several products (benchmarks/RESULTS.md, joining).
 LONGEST_JOINED = 2
 
+# A joined vector is saved for the gradient unless the input is more than this many times as long as the rest: then its
+# copies cost more than a product for each matrix.
+LONGEST_SAVED_INPUT = 2
+
+# From this many numbers on, the results of the products of all steps do not fit into a CPU's cache, and the backward
+# loop writes their cotangents over them: two LSTM layers at 128,28,28,128 take 0.8 of the time, small cells up to 1.2.
+MANY_RESULTS = 1 << 19
+
+WIDE = 256  # columns of a factor, see `_outer`
+
 
 class Term(NamedTuple):
     """A product in a step: the source of its vector, and the number of its matrix among the leaves of params."""
@@ -55,18 +66,31 @@ class Term(NamedTuple):
 class Call(NamedTuple):
     """One use of `Dense` in a step: its terms, the number of the bias among the leaves of params, and their columns.
 
-    Joined, the terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b]; else one by one.
+    Joined, the terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b], and so are their gradients,
+    unless the input is wide; else one by one.
     """
 
     terms: tuple[Term, ...]
     bias: int | None
     columns: slice
+    num_columns: int
     joined: bool
+    wide_input: bool
 
     @property
     def sources(self) -> tuple[int, ...]:
         """The source of the vector of each product."""
         return (VALUE,) if self.joined else tuple(term.source for term in self.terms)
+
+    @property
+    def joins_gradients(self) -> bool:
+        """True if the gradients are one product with the joined vector."""
+        return self.joined and not self.wide_input
+
+    @property
+    def gradient_sources(self) -> tuple[int, ...]:
+        """The source of the vector of each product after the backward loop."""
+        return (VALUE,) if self.joins_gradients else tuple(term.source for term in self.terms)
 
 
 class Plan(NamedTuple):
@@ -81,6 +105,7 @@ class Plan(NamedTuple):
       reverse: True if the loop starts at the last step.
       precision: of the products, see `multiply`.
       axis: of the features, see `Dense`.
+      in_place: True to write the cotangents dz over z in the backward loop.
     """
 
     cell: Any
@@ -91,6 +116,7 @@ class Plan(NamedTuple):
     reverse: bool
     precision: Precision = None
     axis: int = -1
+    in_place: bool = False
 
 
 def unroll_fused(
@@ -99,6 +125,7 @@ def unroll_fused(
     axis: int | None = None,
     large_matrices: int = LARGE_MATRICES,
     longest_joined: float = LONGEST_JOINED,
+    many_results: int = MANY_RESULTS,
 ) -> tuple[State, Array]:
     """Solves a problem for a cell with `equations`.
 
@@ -107,6 +134,7 @@ def unroll_fused(
       axis: where to keep the features inside the loops, see `Dense`; None to choose by the sizes.
       large_matrices: see `LARGE_MATRICES`.
       longest_joined: see `LONGEST_JOINED`.
+      many_results: see `MANY_RESULTS`.
 
     Raises:
       ValueError: if the equations give `Dense` a matrix or a bias that is not an unmodified parameter.
@@ -121,7 +149,10 @@ def unroll_fused(
 
     plan = make_plan(problem._replace(state=state, xs=xs, noise=noise), longest_joined)
     leaves = jax.tree.leaves(params)
-    plan = plan._replace(axis=choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis)
+    plan = plan._replace(
+        axis=choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis,
+        in_place=has_many_results(plan, num_steps * rows, many_results),
+    )
     if plan.axis == 0:
         state, initial, xs, noise, valid, resets = _swap_batch_and_features((state, initial, xs, noise, valid, resets))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
@@ -173,8 +204,11 @@ def make_plan(problem: Problem, longest_joined: float = LONGEST_JOINED) -> Plan:
             terms = tuple(Term(source(v), number_of(w)) for v, w in call.terms)
             bias = None if call.bias is None else number_of(call.bias)
             columns = len(range(call.terms[0][1].shape[1])[call.columns])
-            joined = len(terms) > 1 and sum(len(w) for _, w in call.terms) <= longest_joined * columns
-            calls.append(Call(terms, bias, call.columns, joined))
+            rows = sum(len(w) for _, w in call.terms)
+            input_rows = sum(len(w) for (_, w), term in zip(call.terms, terms, strict=True) if term.source == X)
+            joined = len(terms) > 1 and rows <= longest_joined * columns
+            wide_input = input_rows > LONGEST_SAVED_INPUT * (rows - input_rows)
+            calls.append(Call(terms, bias, call.columns, columns, joined, wide_input))
             # Zeros, so that parameters used in products do not count as used outside of them.
             return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(call.plain))
 
@@ -197,6 +231,12 @@ def choose_axis(plan: Plan, leaves: list[Array], rows: int, large_matrices: int 
     few = isinstance(rows, int) and 1 < rows <= MOST_ROWS
     possible = honours_axis(plan.cell) and not in_calls & set(plan.others)
     return 0 if on_cpu and large and few and possible else -1
+
+
+def has_many_results(plan: Plan, rows: int, many_results: int = MANY_RESULTS) -> bool:
+    """Returns True if the products of all steps have that many results on the CPU; False for symbolic rows."""
+    on_cpu = jax.default_backend() == "cpu"
+    return on_cpu and isinstance(rows, int) and rows * sum(call.num_columns for call in plan.calls) >= many_results
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -226,7 +266,8 @@ def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: An
         def product(asked: DenseCall) -> tuple[Array, ...]:
             call, ws = plan.calls[len(zs)], matrices[len(zs)]
             vs = _vectors(plan, call, asked)
-            values.extend(v for v, source in zip(vs, call.sources, strict=True) if source == VALUE)
+            saved = vs if call.joins_gradients else [v for v, _ in asked.terms]
+            values.extend(v for v, source in zip(saved, call.gradient_sources, strict=True) if source == VALUE)
             z = functools.reduce(jnp.add, [_multiply(plan, v, w) for v, w in zip(vs, ws, strict=True)])
             if asked.bias is not None and not _joins_bias(plan, call):
                 bias = asked.bias[call.columns]
@@ -244,45 +285,17 @@ def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: An
 def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> Any:
     """Runs the backward loop, and computes the gradients of the matrices after it."""
     leaves, xs, extras, initial, (states, zs, values) = residuals
-    others = [leaves[n] for n in plan.others]
+    d_final, d_ys = cotangents
     transposed = [
         [_oriented(plan, leaves[term.matrix][:, call.columns].T) for term in call.terms if term.source != X]
         for call in plan.calls
     ]
-
-    def backward_step(carry: Any, inputs: Any) -> Any:
-        d_state, d_others, d_initial, buffers = carry
-        d_y, state, zs, x, (noise, valid, reset) = inputs
-
-        def replayed_step(state: State, zs: list[Array], x: Array, others: list[Array]) -> tuple[State, Array]:
-            calls = zip(plan.calls, zs, transposed, buffers, strict=True)
-
-            def product(asked: DenseCall) -> tuple[Array, ...]:
-                call, z, ws, buffer = next(calls)
-                vs = [v for (v, _), term in zip(asked.terms, call.terms, strict=True) if term.source != X]
-                return _replay(plan, asked.parts, vs, z, ws, buffer)
-
-            step_leaves = list(leaves)
-            for n, other in zip(plan.others, others, strict=True):
-                step_leaves[n] = other
-            return _step(plan, product, step_leaves, state, x, (noise, valid))
-
-        _, vjp = jax.vjp(replayed_step, state, zs, x, others)
-        d_state, d_zs, d_x, d_more = vjp((d_state, d_y))
-        d_others = jax.tree.map(jnp.add, d_others, d_more)
-        if reset is not None:  # The saved state is the one after the reset.
-            zeros = jax.tree.map(jnp.zeros_like, d_state)
-            d_initial = jax.tree.map(jnp.add, d_initial, restart(reset, zeros, d_state))
-            d_state = restart(reset, d_state, zeros)
-        return (d_state, d_others, d_initial, d_zs), (d_zs, d_x if plan.uses_x else None)
-
-    d_final, d_ys = cotangents
+    zeros = jax.tree.map(jnp.zeros_like, ([leaves[n] for n in plan.others], initial))
     buffers = [jnp.zeros_like(z, shape=z.shape[1:]) for z in zs]
-    (d_state, d_others, d_initial, _), (d_zs, d_xs) = lax.scan(
-        backward_step,
-        (d_final, *jax.tree.map(jnp.zeros_like, (others, initial)), buffers),
-        (d_ys, states, zs, xs, extras),
-        reverse=not plan.reverse,
+    step, inputs = functools.partial(_backward_step, plan), (d_ys, states, xs, extras)
+    scan = scan_in_place if plan.in_place else scan_out_of_place
+    (d_state, d_others, d_initial, _), (d_zs, d_xs) = scan(
+        step, not plan.reverse, (leaves, transposed), (d_final, *zeros, buffers), zs, inputs
     )
 
     d_leaves = [jnp.zeros_like(leaf) for leaf in leaves]
@@ -292,8 +305,8 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
     state_leaves, values = jax.tree.leaves(states), iter(values)
     for call, d_z in zip(plan.calls, d_zs, strict=True):
         d_z = _rows(plan, d_z)
-        vs = [xs if n == X else next(values) if n == VALUE else state_leaves[n] for n in call.sources]
-        d_w = jnp.concatenate([multiply(_rows(plan, v).T, d_z, plan.precision) for v in vs])
+        vs = [xs if n == X else next(values) if n == VALUE else state_leaves[n] for n in call.gradient_sources]
+        d_w = jnp.concatenate([_outer(plan, _rows(plan, v), d_z) for v in vs])
         row = 0
         for term in call.terms:
             w = leaves[term.matrix]
@@ -302,9 +315,38 @@ def _backward(plan: Plan, residuals: Any, cotangents: tuple[State, Array]) -> An
             if term.source == X:
                 d_xs += _unrows(plan, multiply(d_z, w[:, call.columns].T, plan.precision), xs)
         if call.bias is not None:
-            d_b = d_w[-1] if _joins_bias(plan, call) else d_z.sum(0)
+            d_b = d_w[-1] if call.joins_gradients and _joins_bias(plan, call) else d_z.sum(0)
             d_leaves[call.bias] += _columns_of(leaves[call.bias], call.columns, d_b)
     return d_leaves, (d_state, d_initial), d_xs, None
+
+
+def _backward_step(plan: Plan, constants: Any, carry: Any, inputs: Any) -> Any:
+    """Takes a step of the backward loop; constants are the parameters, and the transposed matrices of each call."""
+    leaves, transposed = constants
+    d_state, d_others, d_initial, buffers = carry
+    zs, (d_y, state, x, (noise, valid, reset)) = inputs
+
+    def replayed_step(state: State, zs: list[Array], x: Array, others: list[Array]) -> tuple[State, Array]:
+        calls = zip(plan.calls, zs, transposed, buffers, strict=True)
+
+        def product(asked: DenseCall) -> tuple[Array, ...]:
+            call, z, ws, buffer = next(calls)
+            vs = [v for (v, _), term in zip(asked.terms, call.terms, strict=True) if term.source != X]
+            return _replay(plan, asked.parts, vs, z, ws, buffer)
+
+        step_leaves = list(leaves)
+        for n, other in zip(plan.others, others, strict=True):
+            step_leaves[n] = other
+        return _step(plan, product, step_leaves, state, x, (noise, valid))
+
+    _, vjp = jax.vjp(replayed_step, state, zs, x, [leaves[n] for n in plan.others])
+    d_state, d_zs, d_x, d_more = vjp((d_state, d_y))
+    d_others = jax.tree.map(jnp.add, d_others, d_more)
+    if reset is not None:  # The saved state is the one after the reset.
+        zeros = jax.tree.map(jnp.zeros_like, d_state)
+        d_initial = jax.tree.map(jnp.add, d_initial, restart(reset, zeros, d_state))
+        d_state = restart(reset, d_state, zeros)
+    return (d_state, d_others, d_initial, d_zs), (d_zs, d_x if plan.uses_x else None)
 
 
 _scan.defvjp(_forward, _backward)
@@ -376,6 +418,17 @@ def _oriented(plan: Plan, w: Array) -> Array:
 def _multiply(plan: Plan, v: Array, oriented_w: Array) -> Array:
     """Computes v w: v [B, K] -> [B, N], or v [K, B] -> [N, B]."""
     return multiply(v, oriented_w, plan.precision) if plan.axis == -1 else multiply(oriented_w, v, plan.precision)
+
+
+def _outer(plan: Plan, v: Array, d_z: Array) -> Array:
+    """Computes v^T dz: v [TB, K], dz [TB, N] -> [K, N].
+
+    On the CPU, XLA's product of many rows with a narrow factor on its right takes up to 1.6 times as long as with a
+    wide one. The barrier keeps XLA from turning it around.
+    """
+    if v.shape[1] >= max(WIDE, 2 * d_z.shape[1]):
+        return lax.optimization_barrier(multiply(d_z.T, v, plan.precision)).T
+    return multiply(v.T, d_z, plan.precision)
 
 
 def _rows(plan: Plan, vs: Array) -> Array:

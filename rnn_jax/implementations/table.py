@@ -5,7 +5,6 @@ on one or two, and are differentiated once: a rule that chooses one of these mus
 worth that.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnn_jax.base import Array, Cell, State, check_cell, check_choice, check_floating, draw_noise
-from rnn_jax.cells import GRU
 from rnn_jax.cells.equations import Precision, offers_equations
 from rnn_jax.cells.linear import LinearCell
 from rnn_jax.implementations.cudnn import unroll_cudnn, why_not_cudnn
@@ -52,12 +50,6 @@ class Rule(NamedTuple):
     because: str
 
 
-def _is_gru_with_wide_inputs(problem: Problem) -> bool:
-    cell, rows, input_size = problem.cell, math.prod(problem.xs.shape[1:-1]), problem.xs.shape[-1]
-    many = isinstance(rows, int) and rows >= 64  # a symbolic number of sequences counts as few
-    return many and isinstance(cell, GRU) and cell.reset_after and input_size >= 4 * cell.output_size
-
-
 def _is_one_step(problem: Problem) -> bool:
     num_steps = problem.xs.shape[0]
     return isinstance(num_steps, int) and num_steps == 1  # a symbolic number of steps counts as many
@@ -88,13 +80,6 @@ TABLE = (
         PARALLEL,
         "in 300 steps or more, with states of up to 128 numbers, a training step of a linear cell takes 0.3 to 0.9 "
         "times as long as by scan (benchmarks/RESULTS.md, parallel)",
-    ),
-    Rule(
-        "cpu",
-        _is_gru_with_wide_inputs,
-        SCAN,
-        "with inputs four times as wide as the state, in batches of 64 or more, a training step of this cell takes 0.7 "
-        "of the memory of fused, and no more time (benchmarks/RESULTS.md, 2026-11-23)",
     ),
     Rule(
         "cpu",
