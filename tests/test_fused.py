@@ -181,6 +181,46 @@ def test_vmap_over_parameters_and_sequences(cell, layout):
         assert_equal_to_rounding(actual, expected, rounding=1e-12)
 
 
+CHUNKED = {
+    **{name: CELLS[name] for name in ("lstm-all-options", "gru-reset-before")},
+    "both": REGULARIZED["both"],
+}
+
+
+@pytest.mark.parametrize("cell", CHUNKED.values(), ids=CHUNKED)
+def test_inputs_multiplied_in_chunks_change_nothing(cell):
+    params, xs, state = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
+    resets = jnp.zeros((T, B), bool).at[2, 0].set(True).at[3].set(True)
+    ragged = {"lengths": jnp.array([3, 0, 5]), "resets": resets, "key": jax.random.key(5)}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def outputs(implementation, *args):
+        options = {"implementation": implementation, **ragged}
+        backwards = rnn.unroll(cell, *args, reverse=True, **options)
+        one_by_one = {name: value for name, value in options.items() if name not in ("lengths", "resets")}
+        alone = jax.vmap(functools.partial(rnn.unroll, cell, args[0], **one_by_one), in_axes=(1, 0))(*args[1:])
+        return rnn.unroll(cell, *args, **options), backwards, alone
+
+    with jax.enable_x64(True):
+        args = jax.tree.map(lambda a: a.astype(float), (params, xs, state))
+        chunked, scan = (outputs(implementation, *args) for implementation in (fused_in(chunk_size=2), "scan"))
+        assert_equal_to_rounding(chunked, scan, rounding=1e-12)
+
+
+def test_one_sequence_of_a_large_cell_is_read_in_chunks_unless_a_gradient_is_taken():
+    cell, few = rnn.LSTM(128), fused.CHUNK_SIZE - 1
+    params = cell.init(jax.random.key(0), 28)
+
+    def has_chunks(function, num_steps, rows):
+        return f"{fused.CHUNK_SIZE},1,512" in str(jax.make_jaxpr(function)(params, jnp.ones((num_steps, rows, 28))))
+
+    def outputs(params, xs):
+        return rnn.unroll(cell, params, xs, implementation="fused")[1]
+
+    assert [has_chunks(outputs, *shape) for shape in [(9, 1), (few, 1), (9, 2)]] == [True, False, False]
+    assert not has_chunks(jax.grad(lambda params, xs: outputs(params, xs).sum()), 9, 1)
+
+
 def test_low_precision_keeps_its_dtype(cell):
     params, xs = jax.tree.map(lambda a: a.astype(jnp.bfloat16), (draw_params(cell), draw_inputs(T, B)))
     actual, expected = unroll_and_differentiate(cell, params, xs, cell.initial_state((B,), jnp.bfloat16))

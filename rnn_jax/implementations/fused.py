@@ -28,6 +28,7 @@ from rnn_jax.cells.equations import (
     multiply,
     offers_equations,
 )
+from rnn_jax.implementations.chunks import scan_chunks
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.lengths import hold, restart
 
@@ -43,6 +44,12 @@ MOST_ROWS = 128
 # Several vectors are joined into one unless that is more than this many times as long as the result: then the copy
 # costs more than the sum of several products (benchmarks/RESULTS.md, joining).
 LONGEST_JOINED = 2
+
+# The product of one vector takes as long as its matrix takes to read. On the CPU, a loop without a gradient over one
+# sequence multiplies the inputs of some steps at once, which takes 0.8 of the time; the matrices of a small cell are
+# near at hand anyway. Each step of a chunk adds 0.1 s to the compilation.
+CHUNK_SIZE = 4
+SMALL_MATRICES = 1 << 16  # numbers in all matrices of the cell together
 
 
 class Term(NamedTuple):
@@ -81,6 +88,7 @@ class Plan(NamedTuple):
       reverse: True if the loop starts at the last step.
       precision: of the products, see `multiply`.
       axis: of the features, see `Dense`.
+      chunk_size: steps whose inputs are multiplied at once where no gradient is taken.
     """
 
     cell: Any
@@ -91,6 +99,11 @@ class Plan(NamedTuple):
     reverse: bool
     precision: Precision = None
     axis: int = -1
+    chunk_size: int = 1
+
+    def apart(self) -> "Plan":
+        """Returns the plan with no terms joined."""
+        return self._replace(calls=tuple(call._replace(joined=False) for call in self.calls))
 
 
 def unroll_fused(
@@ -99,6 +112,7 @@ def unroll_fused(
     axis: int | None = None,
     large_matrices: int = LARGE_MATRICES,
     longest_joined: float = LONGEST_JOINED,
+    chunk_size: int | None = None,
 ) -> tuple[State, Array]:
     """Solves a problem for a cell with `equations`.
 
@@ -107,6 +121,7 @@ def unroll_fused(
       axis: where to keep the features inside the loops, see `Dense`; None to choose by the sizes.
       large_matrices: see `LARGE_MATRICES`.
       longest_joined: see `LONGEST_JOINED`.
+      chunk_size: steps whose inputs are multiplied at once where no gradient is taken; None to choose by the sizes.
 
     Raises:
       ValueError: if the equations give `Dense` a matrix or a bias that is not an unmodified parameter.
@@ -121,8 +136,11 @@ def unroll_fused(
 
     plan = make_plan(problem._replace(state=state, xs=xs, noise=noise), longest_joined)
     leaves = jax.tree.leaves(params)
-    plan = plan._replace(axis=choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis)
+    axis = choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis
+    chunk_size = choose_chunk_size(plan, leaves, rows, num_steps) if chunk_size is None else chunk_size
+    plan = plan._replace(axis=axis, chunk_size=chunk_size)
     if plan.axis == 0:
+        plan = plan.apart()  # Joined, the large matrices would be copied at each call.
         state, initial, xs, noise, valid, resets = _swap_batch_and_features((state, initial, xs, noise, valid, resets))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
     outputs: Any = _scan(plan, leaves, (state, initial), xs, (noise, valid, resets))
@@ -190,13 +208,25 @@ def make_plan(problem: Problem, longest_joined: float = LONGEST_JOINED) -> Plan:
 
 def choose_axis(plan: Plan, leaves: list[Array], rows: int, large_matrices: int = LARGE_MATRICES) -> int:
     """Returns the axis of the features inside the loops, see `Dense`; -1 for a symbolic number of rows."""
-    matrices = {term.matrix for call in plan.calls for term in call.terms}
+    matrices = _matrix_numbers(plan)
     in_calls = matrices | {call.bias for call in plan.calls}
     large = sum(leaves[n].size for n in matrices) >= large_matrices
     on_cpu = jax.default_backend() == "cpu"
     few = isinstance(rows, int) and 1 < rows <= MOST_ROWS
     possible = honours_axis(plan.cell) and not in_calls & set(plan.others)
     return 0 if on_cpu and large and few and possible else -1
+
+
+def choose_chunk_size(plan: Plan, leaves: list[Array], rows: int, num_steps: int) -> int:
+    """Returns the number of steps whose inputs are multiplied at once; 1 for symbolic sizes."""
+    large = sum(leaves[n].size for n in _matrix_numbers(plan)) >= SMALL_MATRICES
+    one = isinstance(rows, int) and rows == 1 and isinstance(num_steps, int) and num_steps >= CHUNK_SIZE
+    return CHUNK_SIZE if jax.default_backend() == "cpu" and large and one else 1
+
+
+def _matrix_numbers(plan: Plan) -> set[int]:
+    """Returns the numbers of the matrices of all products among the leaves of params."""
+    return {term.matrix for call in plan.calls for term in call.terms}
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -210,6 +240,7 @@ def _scan(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: Any) 
       xs: the inputs.
       extras: the noise, the valid steps and the resets of all steps.
     """
+    plan = plan.apart() if plan.chunk_size > 1 else plan
     return _forward(plan, leaves, states, xs, extras, save=False)[0]
 
 
@@ -219,15 +250,17 @@ def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: An
     matrices = [[_oriented(plan, w) for w in _matrices(plan, call, leaves)] for call in plan.calls]
 
     def forward_step(state: State, inputs: Any) -> Any:
-        x, (noise, valid, reset) = inputs
+        x, (noise, valid, reset), given = inputs
         state = restart(reset, state, initial)
         zs, values = [], []
 
         def product(asked: DenseCall) -> tuple[Array, ...]:
-            call, ws = plan.calls[len(zs)], matrices[len(zs)]
+            call, ws, products = plan.calls[len(zs)], matrices[len(zs)], given[len(zs)]
             vs = _vectors(plan, call, asked)
             values.extend(v for v, source in zip(vs, call.sources, strict=True) if source == VALUE)
-            z = functools.reduce(jnp.add, [_multiply(plan, v, w) for v, w in zip(vs, ws, strict=True)])
+            terms = zip(call.sources, vs, ws, strict=True)
+            others = [_multiply(plan, v, w) for source, v, w in terms if not (products and source == X)]
+            z = functools.reduce(jnp.add, [*products, *others])
             if asked.bias is not None and not _joins_bias(plan, call):
                 bias = asked.bias[call.columns]
                 z = z + lax.expand_dims(bias, (0 if plan.axis == -1 else 1,))
@@ -237,7 +270,20 @@ def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: An
         new_state, y = _step(plan, product, leaves, state, x, (noise, valid))
         return new_state, (y, (state, zs, values) if save else None)
 
-    final, (ys, saved) = lax.scan(forward_step, state, (xs, extras), reverse=plan.reverse)
+    def forward_chunk(state: State, inputs: Any) -> Any:
+        xs, extras = inputs
+        given = [
+            [_multiply(plan, xs, w) for source, w in zip(call.sources, ws, strict=True) if source == X]
+            for call, ws in zip(plan.calls, matrices, strict=True)
+        ]
+        # Unrolled, as XLA does not vectorize elementwise work that reads from a place known only at run time.
+        return lax.scan(forward_step, state, (xs, extras, given), reverse=plan.reverse, unroll=True)
+
+    if plan.chunk_size > 1 and not save:
+        final, (ys, saved) = scan_chunks(forward_chunk, state, (xs, extras), plan.chunk_size, plan.reverse)
+    else:
+        none_given = [[] for _ in plan.calls]
+        final, (ys, saved) = lax.scan(forward_step, state, (xs, extras, none_given), reverse=plan.reverse)
     return (final, ys), (leaves, xs, extras, initial, saved)
 
 
