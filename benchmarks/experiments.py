@@ -24,6 +24,7 @@ from benchmarks.plot import plot_curves
 from benchmarks.report import make_table, write_section
 from rnn_jax.data import load_dataset
 from rnn_jax.implementations import fused
+from rnn_jax.implementations.plan import LONGEST_JOINED, choose_axis, make_plan
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.recurrence import by_halves, in_a_loop
 from rnn_jax.implementations.table import FUSED
@@ -112,8 +113,8 @@ def measure_layouts(shapes: tuple[Shape, ...], rounds: int) -> str:
     for shape in shapes:
         arguments = params, xs = make_arguments(shape)
         cell = rnn.LSTM(shape.hidden_size)
-        plan = fused.make_plan(Problem(cell, params, cell.initial_state((shape.batch,)), xs))
-        chosen = {-1: "last", 0: "first"}[fused.choose_axis(plan, jax.tree.leaves(params), shape.batch)]
+        plan = make_plan(Problem(cell, params, cell.initial_state((shape.batch,)), xs))
+        chosen = {-1: "last", 0: "first"}[choose_axis(plan, jax.tree.leaves(params), shape.batch)]
         steps = {
             name: compile_step(shape, implementation=fused_in(axis=axis)) for name, axis in (("last", -1), ("first", 0))
         }
@@ -134,7 +135,7 @@ def measure_joining(shapes: tuple[Shape, ...], rounds: int) -> str:
             arguments = make_arguments(shape, make_cell)
             steps = {
                 name: compile_step(shape, make_cell, implementation=fused_in(longest_joined=longest))
-                for name, longest in (("joined", math.inf), ("apart", 0), ("chosen", fused.LONGEST_JOINED))
+                for name, longest in (("joined", math.inf), ("apart", 0), ("chosen", LONGEST_JOINED))
             }
             seconds = median_seconds(steps, arguments, rounds)
             rows.append([make_cell.__name__, str(shape), *(f"{1e3 * seconds[name]:.1f}" for name in steps)])

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.latency`: the time of one sequence and of one streamed step, batch 1, in three runtimes."""
+"""`python -m benchmarks.latency`: the time of one sequence and of one streamed step, batch 1, in four runtimes."""
 
 import argparse
 import itertools
@@ -12,23 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax as rnn
+from benchmarks.peers import available_cores
 from benchmarks.report import make_table, milliseconds, write_section
 from rnn_jax.saving import name_arrays
 
 COMMAND = "python -m benchmarks.latency"
 NUM_STEPS, INPUT_SIZE = 28, 28
 SIZES = ((1, 128), (2, 512))  # layers, units
-RUNTIMES = ("onnxruntime", "exported StableHLO", "jitted")
-PACKAGES = ("jax", "onnx", "onnxruntime")
+RUNTIMES = ("onnxruntime", "PyTorch", "exported StableHLO", "jitted")
+PACKAGES = ("jax", "onnx", "onnxruntime", "torch")
 
 INTRODUCTION = f"""\
 ## Latency
 
 Milliseconds a call of LSTMs in float32 on the CPU, batch 1: a sequence of {NUM_STEPS} steps with {INPUT_SIZE} features,
 and one step of a stream, whose state goes in and comes out. Median ± half the interquartile range of {{rounds}}
-interleaved rounds of {{seconds}} s. Inputs are NumPy arrays. The state of onnxruntime is NumPy arrays too, that of JAX
-stays on the device. StableHLO is exported for any batch, loaded from its bytes and called under `jax.jit`. Each runtime
-has its default number of threads."""
+interleaved rounds of {{seconds}} s. Inputs are NumPy arrays. The state of onnxruntime is NumPy arrays too, that of
+PyTorch and JAX stays with them. PyTorch runs `LSTM` for a sequence and `LSTMCell` for a step, under `inference_mode`.
+StableHLO is exported for any batch, loaded from its bytes and called under `jax.jit`. Each runtime uses {{cores}}."""
 
 Run: TypeAlias = Callable[[], None]  # one call, which ends when its results are there
 
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def measure_sizes() -> str:
         rows = [row for size in SIZES for row in measure_size(*size, arguments.rounds, arguments.seconds)]
-        introduction = INTRODUCTION.format(rounds=arguments.rounds, seconds=arguments.seconds)
+        cores = "one core" if available_cores() == 1 else f"{available_cores()} cores"
+        introduction = INTRODUCTION.format(rounds=arguments.rounds, seconds=arguments.seconds, cores=cores)
         return f"{introduction}\n\n{make_table(['LSTM', 'call', *RUNTIMES], rows)}"
 
     return write_section(COMMAND, PACKAGES, argv, measure_sizes)
@@ -89,13 +91,15 @@ def _make_runs(net: Any, params: Any, session: Any, xs: np.ndarray, *, stream: b
     exported = jax.export.export(jax.jit(apply))(like, jax.ShapeDtypeStruct((len(xs), batch, INPUT_SIZE), "float32"))
     functions = {
         "onnxruntime": _run_session(session, initial),
+        "PyTorch": _run_pytorch(net, params, stream),
         "exported StableHLO": jax.jit(jax.export.deserialize(exported.serialize()).call),
         "jitted": jax.jit(apply),
     }
 
+    first = [np.array(a) for a in jax.tree.leaves(initial)]
+
     def make(name: str, function: Callable[..., Any]) -> Run:
-        first = [np.asarray(a) for a in jax.tree.leaves(initial)]
-        state = first if name == "onnxruntime" else [jnp.asarray(a) for a in first]
+        state = [jnp.asarray(a) for a in first] if name in ("exported StableHLO", "jitted") else first
 
         def run() -> None:
             nonlocal state
@@ -105,7 +109,7 @@ def _make_runs(net: Any, params: Any, session: Any, xs: np.ndarray, *, stream: b
 
         return run
 
-    results = [np.asarray(function(jax.tree.leaves(initial), xs)[1]) for function in functions.values()]
+    results = [np.asarray(function(first, xs)[1]) for function in functions.values()]
     for result in results:
         np.testing.assert_allclose(result, results[-1], atol=1e-5)
     return {name: make(name, function) for name, function in functions.items()}
@@ -130,6 +134,36 @@ def _run_session(session: Any, initial: Any) -> Callable[..., Any]:
         return final, ys
 
     return function
+
+
+def _run_pytorch(net: Any, params: Any, stream: bool) -> Callable[..., Any]:
+    """Returns PyTorch's network as a function from the arrays of the state and the inputs to those after them."""
+    import torch
+
+    torch.set_num_threads(available_cores())
+    weights = {name: torch.tensor(np.asarray(w)) for name, w in rnn.convert.to_torch(net, params).items()}
+    hidden_size, num_layers = net.output_size, len(net.layers)
+    lstm = torch.nn.LSTM(INPUT_SIZE, hidden_size, num_layers)
+    lstm.load_state_dict(weights)
+    cells = [torch.nn.LSTMCell(hidden_size if n else INPUT_SIZE, hidden_size) for n in range(num_layers)]
+    for n, cell in enumerate(cells):
+        cell.load_state_dict({name: weights[f"{name}_l{n}"] for name in cell.state_dict()})
+
+    @torch.inference_mode()
+    def sequence(state: Sequence[Any], xs: np.ndarray) -> tuple[Sequence[Any], Any]:
+        h, c = (torch.stack([torch.as_tensor(a) for a in state[n::2]]) for n in (0, 1))
+        ys, (h, c) = lstm(torch.from_numpy(xs), (h, c))
+        return [a for pair in zip(h, c, strict=True) for a in pair], ys
+
+    @torch.inference_mode()
+    def step(state: Sequence[Any], xs: np.ndarray) -> tuple[Sequence[Any], Any]:
+        new, x = [], torch.from_numpy(xs)[0]
+        for n, cell in enumerate(cells):
+            x, c = cell(x, tuple(map(torch.as_tensor, state[2 * n : 2 * n + 2])))
+            new += [x, c]
+        return new, x[None]
+
+    return step if stream else sequence
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
@@ -27,6 +26,7 @@ from rnn_jax.base import (
 )
 from rnn_jax.cells.checked import CheckedCell
 from rnn_jax.cells.equations import Precision, offers_equations
+from rnn_jax.implementations.loops import scan_chunks
 from rnn_jax.implementations.problem import Implementation, Problem
 from rnn_jax.implementations.table import select
 from rnn_jax.lengths import reset_steps, valid_steps, where_valid
@@ -251,14 +251,4 @@ def in_chunks(run: Callable[[Problem], tuple[State, Array]], problem: Problem, c
     def chunk(state: State, inputs: dict[str, Any]) -> tuple[State, Array]:
         return run(problem._replace(state=state, **inputs))
 
-    num_steps = problem.xs.shape[0]
-    even = num_steps - num_steps % chunk_size
-    chunks = even // chunk_size, chunk_size
-    parts = [jax.tree.map(lambda a: a[:even].reshape(*chunks, *a.shape[1:]), inputs)]
-    if even < num_steps:
-        parts.append(jax.tree.map(lambda a: a[None, even:], inputs))
-    outputs = []
-    for part in reversed(parts) if reverse else parts:
-        state, ys = lax.scan(chunk, state, part, reverse=reverse)
-        outputs.append(ys.reshape(ys.shape[0] * ys.shape[1], *ys.shape[2:]))
-    return state, jnp.concatenate(outputs[::-1] if reverse else outputs) if len(outputs) > 1 else outputs[0]
+    return scan_chunks(chunk, state, inputs, chunk_size, reverse)

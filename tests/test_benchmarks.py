@@ -122,6 +122,7 @@ def test_each_command_keeps_to_its_section_of_the_file(tmp_path):
 def test_latency_is_measured_in_each_runtime():
     pytest.importorskip("onnx", reason="onnx is an extra")
     pytest.importorskip("onnxruntime", reason="onnxruntime is an extra")
+    pytest.importorskip("torch", reason="PyTorch is an extra")
     rows = latency.measure_size(1, 2, rounds=1, min_seconds=0)
     assert [row[:2] for row in rows] == [["1 x 2", "sequence"], ["1 x 2", "step"]]
     assert all(float(entry.split(" ")[0]) > 0 for row in rows for entry in row[2:])

@@ -15,6 +15,7 @@ from helpers import draw_inputs, draw_params, draw_state, loss
 import rnn_jax as rnn
 from rnn_jax.cells.equations import Dense, apply_equations
 from rnn_jax.implementations import fused
+from rnn_jax.implementations.plan import CHUNK_SIZE, choose_axis, make_plan
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.implementations.table import FUSED
 from rnn_jax.wrappers import CellWrapper
@@ -150,8 +151,8 @@ def test_large_cells_with_few_sequences_keep_the_batch_last_on_the_cpu(monkeypat
     for hidden_size, rows in [(128, 32), (512, 1), (512, 32), (512, 1000)]:
         params = jax.eval_shape(lambda H=hidden_size: rnn.LSTM(H).init(jax.random.key(0), 8))
         state = rnn.LSTM(hidden_size).initial_state((rows,))
-        plan = fused.make_plan(Problem(rnn.LSTM(hidden_size), params, state, jnp.ones((1, rows, 8))))
-        axis_of[hidden_size, rows] = fused.choose_axis(plan, jax.tree.leaves(params), rows)
+        plan = make_plan(Problem(rnn.LSTM(hidden_size), params, state, jnp.ones((1, rows, 8))))
+        axis_of[hidden_size, rows] = choose_axis(plan, jax.tree.leaves(params), rows)
     assert axis_of == {(128, 32): -1, (512, 1): -1, (512, 32): 0, (512, 1000): -1}
 
 
@@ -206,6 +207,46 @@ def test_vmap_over_parameters_and_sequences(cell, layout):
         params, xs = jax.tree.map(lambda a: a.astype(float), (params, xs))
         actual, expected = (gradients_of_several(cell, params, xs, way) for way in (layout, "scan"))
         assert_equal_to_rounding(actual, expected, rounding=1e-12)
+
+
+CHUNKED = {
+    **{name: CELLS[name] for name in ("lstm-all-options", "gru-reset-before")},
+    "both": REGULARIZED["both"],
+}
+
+
+@pytest.mark.parametrize("cell", CHUNKED.values(), ids=CHUNKED)
+def test_inputs_multiplied_in_chunks_change_nothing(cell):
+    params, xs, state = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
+    resets = jnp.zeros((T, B), bool).at[2, 0].set(True).at[3].set(True)
+    ragged = {"lengths": jnp.array([3, 0, 5]), "resets": resets, "key": jax.random.key(5)}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def outputs(implementation, *args):
+        options = {"implementation": implementation, **ragged}
+        backwards = rnn.unroll(cell, *args, reverse=True, **options)
+        one_by_one = {name: value for name, value in options.items() if name not in ("lengths", "resets")}
+        alone = jax.vmap(functools.partial(rnn.unroll, cell, args[0], **one_by_one), in_axes=(1, 0))(*args[1:])
+        return rnn.unroll(cell, *args, **options), backwards, alone
+
+    with jax.enable_x64(True):
+        args = jax.tree.map(lambda a: a.astype(float), (params, xs, state))
+        chunked, scan = (outputs(implementation, *args) for implementation in (fused_in(chunk_size=2), "scan"))
+        assert_equal_to_rounding(chunked, scan, rounding=1e-12)
+
+
+def test_one_sequence_of_a_large_cell_is_read_in_chunks_unless_a_gradient_is_taken():
+    cell, few = rnn.LSTM(128), CHUNK_SIZE - 1
+    params = cell.init(jax.random.key(0), 28)
+
+    def has_chunks(function, num_steps, rows):
+        return f"{CHUNK_SIZE},1,512" in str(jax.make_jaxpr(function)(params, jnp.ones((num_steps, rows, 28))))
+
+    def outputs(params, xs):
+        return rnn.unroll(cell, params, xs, implementation="fused")[1]
+
+    assert [has_chunks(outputs, *shape) for shape in [(9, 1), (few, 1), (9, 2)]] == [True, False, False]
+    assert not has_chunks(jax.grad(lambda params, xs: outputs(params, xs).sum()), 9, 1)
 
 
 def test_low_precision_keeps_its_dtype(cell):

@@ -11,7 +11,7 @@ passes over the gradients. Here, for cells that offer their `equations`, where e
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,102 +21,29 @@ from rnn_jax.base import Array, State
 from rnn_jax.cells.equations import (
     Dense,
     DenseCall,
-    Precision,
     Product,
     apply_equations,
-    honours_axis,
     multiply,
     offers_equations,
 )
-from rnn_jax.implementations.loops import scan_in_place, scan_out_of_place
+from rnn_jax.implementations.loops import scan_chunks, scan_in_place, scan_out_of_place
+from rnn_jax.implementations.plan import (
+    LARGE_MATRICES,
+    LONGEST_JOINED,
+    MANY_RESULTS,
+    VALUE,
+    Call,
+    Plan,
+    X,
+    choose_axis,
+    choose_chunk_size,
+    has_many_results,
+    make_plan,
+)
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.lengths import hold, restart
 
-# The source of the vector of a product: the number of a leaf of the state, or one of these.
-X = -1  # the input of the step
-VALUE = -2  # a value computed in the step
-
-# On the CPU, a product of few rows with a large matrix is up to twice as fast with the batch as the last axis of vector
-# and result; elementwise work is slower (benchmarks/RESULTS.md, layout). Both layouts compute the same numbers.
-LARGE_MATRICES = 1 << 20  # numbers in all matrices of the cell together
-MOST_ROWS = 128
-
-# Several vectors are joined into one unless that is more than this many times as long as the result: then the copy
-# costs more than the sum of several products (benchmarks/RESULTS.md, joining).
-LONGEST_JOINED = 2
-
-# A joined vector is saved for the gradient unless the input is more than this many times as long as the rest: then its
-# copies cost more than a product for each matrix.
-LONGEST_SAVED_INPUT = 2
-
-# From this many numbers on, the results of the products of all steps do not fit into a CPU's cache, and the backward
-# loop writes their cotangents over them: two LSTM layers at 128,28,28,128 take 0.8 of the time, small cells up to 1.2.
-MANY_RESULTS = 1 << 19
-
 WIDE = 256  # columns of a factor, see `_outer`
-
-
-class Term(NamedTuple):
-    """A product in a step: the source of its vector, and the number of its matrix among the leaves of params."""
-
-    source: int
-    matrix: int
-
-
-class Call(NamedTuple):
-    """One use of `Dense` in a step: its terms, the number of the bias among the leaves of params, and their columns.
-
-    Joined, the terms are computed as one product, z = [v_1 v_2 ... 1] [w_1; w_2; ...; b], and so are their gradients,
-    unless the input is wide; else one by one.
-    """
-
-    terms: tuple[Term, ...]
-    bias: int | None
-    columns: slice
-    num_columns: int
-    joined: bool
-    wide_input: bool
-
-    @property
-    def sources(self) -> tuple[int, ...]:
-        """The source of the vector of each product."""
-        return (VALUE,) if self.joined else tuple(term.source for term in self.terms)
-
-    @property
-    def joins_gradients(self) -> bool:
-        """True if the gradients are one product with the joined vector."""
-        return self.joined and not self.wide_input
-
-    @property
-    def gradient_sources(self) -> tuple[int, ...]:
-        """The source of the vector of each product after the backward loop."""
-        return (VALUE,) if self.joins_gradients else tuple(term.source for term in self.terms)
-
-
-class Plan(NamedTuple):
-    """Everything that is static in the loops.
-
-    Attributes:
-      cell: the cell.
-      tree: the structure of its parameters.
-      calls: the uses of `Dense` in a step, in order.
-      others: the numbers of the leaves of params that the step uses outside of `Dense`.
-      uses_x: True if it uses its input outside of `Dense`.
-      reverse: True if the loop starts at the last step.
-      precision: of the products, see `multiply`.
-      axis: of the features, see `Dense`.
-      in_place: True to write the cotangents dz over z in the backward loop.
-    """
-
-    cell: Any
-    tree: Any
-    calls: tuple[Call, ...]
-    others: tuple[int, ...]
-    uses_x: bool
-    reverse: bool
-    precision: Precision = None
-    axis: int = -1
-    in_place: bool = False
 
 
 def unroll_fused(
@@ -126,6 +53,7 @@ def unroll_fused(
     large_matrices: int = LARGE_MATRICES,
     longest_joined: float = LONGEST_JOINED,
     many_results: int = MANY_RESULTS,
+    chunk_size: int | None = None,
 ) -> tuple[State, Array]:
     """Solves a problem for a cell with `equations`.
 
@@ -135,6 +63,7 @@ def unroll_fused(
       large_matrices: see `LARGE_MATRICES`.
       longest_joined: see `LONGEST_JOINED`.
       many_results: see `MANY_RESULTS`.
+      chunk_size: steps whose inputs are multiplied at once where no gradient is taken; None to choose by the sizes.
 
     Raises:
       ValueError: if the equations give `Dense` a matrix or a bias that is not an unmodified parameter.
@@ -149,11 +78,12 @@ def unroll_fused(
 
     plan = make_plan(problem._replace(state=state, xs=xs, noise=noise), longest_joined)
     leaves = jax.tree.leaves(params)
-    plan = plan._replace(
-        axis=choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis,
-        in_place=has_many_results(plan, num_steps * rows, many_results),
-    )
+    axis = choose_axis(plan, leaves, rows, large_matrices) if axis is None else axis
+    chunk_size = choose_chunk_size(plan, leaves, rows, num_steps) if chunk_size is None else chunk_size
+    in_place = has_many_results(plan, num_steps * rows, many_results)
+    plan = plan._replace(axis=axis, chunk_size=chunk_size, in_place=in_place)
     if plan.axis == 0:
+        plan = plan.apart()  # Joined, the large matrices would be copied at each call.
         state, initial, xs, noise, valid, resets = _swap_batch_and_features((state, initial, xs, noise, valid, resets))
         leaves = [leaf[..., None] if n in plan.others else leaf for n, leaf in enumerate(leaves)]
     outputs: Any = _scan(plan, leaves, (state, initial), xs, (noise, valid, resets))
@@ -179,66 +109,6 @@ def why_not_fused(problem: Problem, platform: str) -> str:
     return ""
 
 
-def make_plan(problem: Problem, longest_joined: float = LONGEST_JOINED) -> Plan:
-    """Traces the equations once, on shapes, to find their products and the parameters used outside of them."""
-    cell, state = problem.cell, problem.state
-    leaves, tree = jax.tree.flatten(problem.params)
-    calls: list[Call] = []
-
-    def trace(x: Array, leaves: list[Array], state: State, noise: Any) -> Any:
-        state_leaves = jax.tree.leaves(state)
-
-        def number_of(array: Array) -> int:
-            for number, leaf in enumerate(leaves):
-                if leaf is array:
-                    return number
-            raise ValueError(
-                f"{cell} gives dense an array of shape {array.shape} that is not one of its parameters as it stands: "
-                "take columns of a parameter with columns=, or make this one a parameter"
-            )
-
-        def source(v: Array) -> int:
-            return X if v is x else next((n for n, leaf in enumerate(state_leaves) if leaf is v), VALUE)
-
-        def product(call: DenseCall) -> tuple[Array, ...]:
-            terms = tuple(Term(source(v), number_of(w)) for v, w in call.terms)
-            bias = None if call.bias is None else number_of(call.bias)
-            columns = len(range(call.terms[0][1].shape[1])[call.columns])
-            rows = sum(len(w) for _, w in call.terms)
-            input_rows = sum(len(w) for (_, w), term in zip(call.terms, terms, strict=True) if term.source == X)
-            joined = len(terms) > 1 and rows <= longest_joined * columns
-            wide_input = input_rows > LONGEST_SAVED_INPUT * (rows - input_rows)
-            calls.append(Call(terms, bias, call.columns, columns, joined, wide_input))
-            # Zeros, so that parameters used in products do not count as used outside of them.
-            return jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), jax.eval_shape(call.plain))
-
-        return apply_equations(cell, jax.tree.unflatten(tree, leaves), state, x, Dense(product), noise)
-
-    x, first_noise = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (problem.xs, problem.noise))
-    jaxpr = jax.make_jaxpr(trace)(x, leaves, state, first_noise).jaxpr
-    used = {id(v) for v in [*jaxpr.outvars, *(v for equation in jaxpr.eqns for v in equation.invars)]}
-    x_used, *leaves_used = [id(v) in used for v in jaxpr.invars[: 1 + len(leaves)]]
-    others = tuple(n for n, leaf_used in enumerate(leaves_used) if leaf_used)
-    return Plan(cell, tree, tuple(calls), others, x_used, problem.reverse, problem.precision)
-
-
-def choose_axis(plan: Plan, leaves: list[Array], rows: int, large_matrices: int = LARGE_MATRICES) -> int:
-    """Returns the axis of the features inside the loops, see `Dense`; -1 for a symbolic number of rows."""
-    matrices = {term.matrix for call in plan.calls for term in call.terms}
-    in_calls = matrices | {call.bias for call in plan.calls}
-    large = sum(leaves[n].size for n in matrices) >= large_matrices
-    on_cpu = jax.default_backend() == "cpu"
-    few = isinstance(rows, int) and 1 < rows <= MOST_ROWS
-    possible = honours_axis(plan.cell) and not in_calls & set(plan.others)
-    return 0 if on_cpu and large and few and possible else -1
-
-
-def has_many_results(plan: Plan, rows: int, many_results: int = MANY_RESULTS) -> bool:
-    """Returns True if the products of all steps have that many results on the CPU; False for symbolic rows."""
-    on_cpu = jax.default_backend() == "cpu"
-    return on_cpu and isinstance(rows, int) and rows * sum(call.num_columns for call in plan.calls) >= many_results
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: Any) -> tuple[State, Array]:
     """Runs the forward loop.
@@ -250,6 +120,7 @@ def _scan(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: Any) 
       xs: the inputs.
       extras: the noise, the valid steps and the resets of all steps.
     """
+    plan = plan.apart() if plan.chunk_size > 1 else plan
     return _forward(plan, leaves, states, xs, extras, save=False)[0]
 
 
@@ -259,16 +130,18 @@ def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: An
     matrices = [[_oriented(plan, w) for w in _matrices(plan, call, leaves)] for call in plan.calls]
 
     def forward_step(state: State, inputs: Any) -> Any:
-        x, (noise, valid, reset) = inputs
+        x, (noise, valid, reset), given = inputs
         state = restart(reset, state, initial)
         zs, values = [], []
 
         def product(asked: DenseCall) -> tuple[Array, ...]:
-            call, ws = plan.calls[len(zs)], matrices[len(zs)]
+            call, ws, products = plan.calls[len(zs)], matrices[len(zs)], given[len(zs)]
             vs = _vectors(plan, call, asked)
             saved = vs if call.joins_gradients else [v for v, _ in asked.terms]
             values.extend(v for v, source in zip(saved, call.gradient_sources, strict=True) if source == VALUE)
-            z = functools.reduce(jnp.add, [_multiply(plan, v, w) for v, w in zip(vs, ws, strict=True)])
+            terms = zip(call.sources, vs, ws, strict=True)
+            others = [_multiply(plan, v, w) for source, v, w in terms if not (products and source == X)]
+            z = functools.reduce(jnp.add, [*products, *others])
             if asked.bias is not None and not _joins_bias(plan, call):
                 bias = asked.bias[call.columns]
                 z = z + lax.expand_dims(bias, (0 if plan.axis == -1 else 1,))
@@ -278,7 +151,20 @@ def _forward(plan: Plan, leaves: list[Array], states: Any, xs: Array, extras: An
         new_state, y = _step(plan, product, leaves, state, x, (noise, valid))
         return new_state, (y, (state, zs, values) if save else None)
 
-    final, (ys, saved) = lax.scan(forward_step, state, (xs, extras), reverse=plan.reverse)
+    def forward_chunk(state: State, inputs: Any) -> Any:
+        xs, extras = inputs
+        given = [
+            [_multiply(plan, xs, w) for source, w in zip(call.sources, ws, strict=True) if source == X]
+            for call, ws in zip(plan.calls, matrices, strict=True)
+        ]
+        # Unrolled, as XLA does not vectorize elementwise work that reads from a place known only at run time.
+        return lax.scan(forward_step, state, (xs, extras, given), reverse=plan.reverse, unroll=True)
+
+    if plan.chunk_size > 1 and not save:
+        final, (ys, saved) = scan_chunks(forward_chunk, state, (xs, extras), plan.chunk_size, plan.reverse)
+    else:
+        none_given = [[] for _ in plan.calls]
+        final, (ys, saved) = lax.scan(forward_step, state, (xs, extras, none_given), reverse=plan.reverse)
     return (final, ys), (leaves, xs, extras, initial, saved)
 
 

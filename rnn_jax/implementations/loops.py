@@ -1,4 +1,4 @@
-"""Loops over stacks of arrays, one slice of each stack in a step, that replace the slices."""
+"""Loops over time: over stacks of arrays whose slices a step replaces, and over chunks of steps."""
 
 import functools
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from rnn_jax.base import State
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -60,3 +62,34 @@ def scan_out_of_place(
       (the last carry, (the new stacks, the outputs [T, ...])).
     """
     return lax.scan(functools.partial(step, constants), carry, (stacks, inputs), reverse=reverse)
+
+
+def scan_chunks(
+    chunk: Callable[[State, Any], tuple[State, Any]], state: State, inputs: Any, chunk_size: int, reverse: bool
+) -> tuple[State, Any]:
+    """Scans over chunks of steps.
+
+    Args:
+      chunk: (the state before a chunk, its inputs [C, ...]) -> (the state after it, its outputs [C, ...]). It reads its
+        steps in the order of `reverse`.
+      state: the state before the first step.
+      inputs: arrays [T, ...].
+      chunk_size: C, steps in a chunk; where they do not divide T, the last chunk in time is shorter.
+      reverse: True to start from the last chunk.
+
+    Returns:
+      (final state, outputs [T, ...]).
+    """
+    num_steps = jax.tree.leaves(inputs)[0].shape[0]
+    even = num_steps - num_steps % chunk_size
+    parts = [jax.tree.map(lambda a: a[:even].reshape(even // chunk_size, chunk_size, *a.shape[1:]), inputs)]
+    if even < num_steps:
+        parts.append(jax.tree.map(lambda a: a[None, even:], inputs))
+    all_outputs = []
+    for part in reversed(parts) if reverse else parts:
+        state, outputs = lax.scan(chunk, state, part, reverse=reverse)
+        all_outputs.append(jax.tree.map(lambda a: a.reshape(a.shape[0] * a.shape[1], *a.shape[2:]), outputs))
+    if len(all_outputs) == 1:
+        return state, all_outputs[0]
+    ordered = all_outputs[::-1] if reverse else all_outputs
+    return state, jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *ordered)

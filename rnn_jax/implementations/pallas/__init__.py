@@ -22,8 +22,8 @@ from jax import lax
 
 from rnn_jax.base import Array, State
 from rnn_jax.cells import GRU, LSTM, VanillaRNN
-from rnn_jax.implementations.fused import VALUE, make_plan
 from rnn_jax.implementations.pallas import steps
+from rnn_jax.implementations.plan import VALUE, make_plan
 from rnn_jax.implementations.platform import default_platform
 from rnn_jax.implementations.problem import Problem, refusal
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from rnn_jax.base import Array, Params, State
 from rnn_jax.cells.equations import Dense, apply_equations, expand, multiply
-from rnn_jax.implementations.fused import Plan, X
+from rnn_jax.implementations.plan import Plan, X
 from rnn_jax.lengths import hold, restart
 
 
