@@ -138,7 +138,7 @@ def _run_session(session: Any, initial: Any) -> Callable[..., Any]:
 
 def _run_pytorch(net: Any, params: Any, stream: bool) -> Callable[..., Any]:
     """Returns PyTorch's network as a function from the arrays of the state and the inputs to those after them."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(available_cores())
     weights = {name: torch.tensor(np.asarray(w)) for name, w in rnn.convert.to_torch(net, params).items()}
