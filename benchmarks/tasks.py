@@ -46,8 +46,8 @@ INTRODUCTION = """\
 
 Test accuracy on {tested:,} sequences after {seconds:g} seconds of training, or after fewer where all were right.
 {layers} residual blocks of {hidden_size} units (`benchmarks/blocks.py`), Adam with a warm-up to a learning rate of
-{learning_rate:g} and a cosine to 0, gradients clipped to norm 1, batches of {batch_size}, seed {seed}; nothing is tuned
-for a cell. Seconds are of processor time without compilation and tests: on one core, other work does not count. The
+{learning_rate:g} and a cosine to 0, gradients clipped to norm 1, batches of {batch_size}, seed {seed}; the same
+for all cells. Seconds are of processor time without compilation and tests: on one core, other work does not count. The
 second table has the updates of this time. `benchmarks/synthetic_tasks.py` defines the tasks."""
 
 
