@@ -29,8 +29,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if (load := os.getloadavg()[0]) > 0.5:
             print(f"benchmarks: warning: others keep {load:.1f} cores busy, so the times will mislead", file=sys.stderr)
-        command = "python -m benchmarks " + " ".join(sys.argv[1:] if argv is None else argv)
-        results, finished = measure(cases, peers, arguments.rounds, arguments.min_seconds, command.strip())
+        words = sys.argv[1:] if argv is None else argv
+        shown = ["PATH" if word == arguments.tensorflow_python else word for word in words]  # of this machine alone
+        command = " ".join(["python -m benchmarks", *shown])
+        results, finished = measure(cases, peers, arguments.rounds, arguments.min_seconds, command)
         if not results["cases"]:
             print("benchmarks: nothing was measured", file=sys.stderr)
             return 130 if not finished else 2
