@@ -10,7 +10,7 @@ from benchmarks.cases import GATES, SHAPES, Case, Shape, all_cases, default_case
 from benchmarks.measure import HOME, ROOT, measure
 from benchmarks.peers import Peer, available_cores, find_peers
 from benchmarks.plot import plot_ratios
-from benchmarks.report import Results, section, update_file
+from benchmarks.report import Results, section, show_command, update_file
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,9 +29,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if (load := os.getloadavg()[0]) > 0.5:
             print(f"benchmarks: warning: others keep {load:.1f} cores busy, so the times will mislead", file=sys.stderr)
-        words = sys.argv[1:] if argv is None else argv
-        shown = ["PATH" if word == arguments.tensorflow_python else word for word in words]  # of this machine alone
-        command = " ".join(["python -m benchmarks", *shown])
+        command = show_command("python -m benchmarks", argv)
         results, finished = measure(cases, peers, arguments.rounds, arguments.min_seconds, command)
         if not results["cases"]:
             print("benchmarks: nothing was measured", file=sys.stderr)

@@ -104,6 +104,13 @@ def update_file(path: Path, text: str, command: str = "python -m benchmarks") ->
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
+def show_command(command: str, argv: Sequence[str] | None) -> str:
+    """Returns a command with its arguments, None for those of this process, without paths of this machine."""
+    words = sys.argv[1:] if argv is None else argv
+    shown = ["FOLDER" if Path(word).is_dir() else "PATH" if Path(word).is_file() else word for word in words]
+    return shlex.join([*command.split(), *shown])
+
+
 def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | None, measure: Callable[[], str]) -> int:
     """Runs a benchmark that writes one section of RESULTS.md, and prints the section.
 
@@ -123,8 +130,7 @@ def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | N
         return 2
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
     text = f"{measure()}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, {versions}, "
-    shown = ["FOLDER" if Path(each).is_dir() else each for each in (sys.argv[1:] if argv is None else argv)]
-    text += f"`{shlex.join([*command.split(), *shown])}`."
+    text += f"`{show_command(command, argv)}`."
     update_file(HOME / "RESULTS.md", text, command)
     print(text)
     return 0

@@ -185,6 +185,12 @@ def test_experiments_are_measured(monkeypatch):
     assert re.search(r"\| 2,3,5,7 +\| +2 x 12 x 28 \| +\d+ \| +\d+ \|", text)
 
 
+def test_a_recorded_command_names_no_path_of_the_machine(tmp_path):
+    (tmp_path / "python").touch()
+    argv = ["--data-dir", str(tmp_path), "--python", str(tmp_path / "python"), "--name", "a b"]
+    assert report.show_command("python -m some", argv) == "python -m some --data-dir FOLDER --python PATH --name 'a b'"
+
+
 def test_an_experiment_is_a_section_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "HOME", tmp_path)
     monkeypatch.setattr(experiments, "measure_layouts", lambda shapes, rounds: f"measured {rounds} times")

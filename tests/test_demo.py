@@ -1,6 +1,5 @@
 """`python -m rnn_jax demo RUN`: the server, asked as a browser and as a stranger would ask it."""
 
-import contextlib
 import functools
 import http.client
 import io
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from helpers import run_train
 from PIL import Image
+from serving import serving
 from untrained import untrained_text
 
 import rnn_jax as rnn
@@ -47,15 +47,6 @@ def model(folder):
 def server(model, folder):
     with serving(make_reader(model, folder)) as server:
         yield server
-
-
-@contextlib.contextmanager
-def serving(reader):
-    """A server of a reader in a thread."""
-    with Server(reader) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,17 @@
 """The page of `demo` in a real browser: Chromium with its driver, where they are installed."""
 
-import contextlib
 import io
 import shutil
-import threading
 
 import jax
 import numpy as np
 import pytest
 from helpers import run_train
 from PIL import Image
+from serving import serving
 from untrained import untrained_forecast, untrained_text
 
 import rnn_jax as rnn
-from rnn_jax.app.demo import Server
 from rnn_jax.app.readers import make_reader
 from rnn_jax.data import load_dataset
 
@@ -52,14 +50,6 @@ def untrained_server(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("run")
     with serving(make_reader(request.param(folder), folder)) as server:
         yield server
-
-
-@contextlib.contextmanager
-def serving(reader):
-    with Server(reader) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield server
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from http import HTTPStatus
 from typing import Any
 
 from rnn_jax.app.errors import Mistake
-from rnn_jax.app.readers import Reader
+from rnn_jax.app.readings import Reader
 from rnn_jax.app.streams import tell
 
 HOST = "127.0.0.1"

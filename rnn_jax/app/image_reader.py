@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.app.model import Model
 from rnn_jax.app.readings import (
     Json,
+    Reader,
     check_index,
     describe_run,
     list_examples,
-    load_data,
     named_error,
     rounded,
     show_passes,
@@ -31,18 +29,8 @@ from rnn_jax.tasks.images import check_pixels, read_images
 from rnn_jax.tasks.reading import explain_answers, input_gradient, read
 
 
-class ImageReader:
-    """Reads pictures and test images with a trained classifier of images.
-
-    Args:
-      model: the trained run.
-      folder: the run's folder.
-    """
-
-    def __init__(self, model: Model, folder: Path) -> None:
-        self.model, self.folder = model, folder
-        self.task: Any = model.task
-        self._lock = threading.Lock()  # One computation at a time: a second one would only slow both.
+class ImageReader(Reader):
+    """Reads pictures and test images with a trained classifier of images."""
 
     def describe(self) -> Json:
         """Returns the facts about the run that the page shows."""
@@ -126,11 +114,6 @@ class ImageReader:
                 "pixels": rounded(test.inputs[i] / self.model.data.max_pixel, 2),
             },
         )
-
-    @functools.cached_property
-    def _data(self) -> Any:
-        """The run's data, see `load_data`."""
-        return load_data(self.model, self.folder)
 
     @functools.cached_property
     def _ranked(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,8 @@
 """Readings as values that `json` can write, and the parts that every reader of `demo` needs."""
 
+import abc
+import functools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +20,45 @@ Json: TypeAlias = dict[str, Any]
 FEW = 24  # examples shown at once
 DIGITS = 6  # kept of each number, which is more than a screen shows
 MOST_NUMBERS = 500_000  # with `DIGITS`; readings of more numbers are sent with half of them
+
+
+class Reader(abc.ABC):
+    """A trained run that reads examples and files. All results can be written as JSON.
+
+    Args:
+      model: the trained run.
+      folder: the run's folder.
+    """
+
+    def __init__(self, model: Model, folder: Path) -> None:
+        self.model, self.folder = model, folder
+        self.task: Any = model.task
+        self._lock = threading.Lock()  # One computation at a time: a second one would only slow both.
+
+    @functools.cached_property
+    def _data(self) -> Any:
+        """The run's data, see `load_data`."""
+        return load_data(self.model, self.folder)
+
+    @abc.abstractmethod
+    def describe(self) -> Json:
+        """Returns the facts about the run; "kind" is "images", "text" or "series"."""
+
+    @abc.abstractmethod
+    def warm_up(self) -> None:
+        """Compiles ahead of the first request."""
+
+    @abc.abstractmethod
+    def examples(self, start: int) -> Json:
+        """Lists test examples from a place in their order."""
+
+    @abc.abstractmethod
+    def read_example(self, index: int, choice: int | None = None) -> Json:
+        """Reads a test example; of images, `choice` is the class of the gradient."""
+
+    @abc.abstractmethod
+    def read_file(self, name: str, content: bytes, choice: int | None = None) -> Json:
+        """Reads a file, or one of its sequences; raises `ValueError` in one line for one of another kind."""
 
 
 def describe_run(model: Model, folder: Path, **facts: Any) -> Json:

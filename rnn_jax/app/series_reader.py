@@ -2,7 +2,6 @@
 
 import functools
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.app.model import Model
 from rnn_jax.app.readings import (
     Json,
+    Reader,
     check_index,
     describe_run,
     list_examples,
-    load_data,
     named_error,
     rounded,
     show_passes,
@@ -36,18 +34,8 @@ MOST_STEPS = 2000  # of a sequence
 MOST_NAMES = 500  # of the sequences of a file
 
 
-class SeriesReader:
-    """Reads sequences with a classifier, a regression or a forecast of the user's own.
-
-    Args:
-      model: the trained run.
-      folder: the run's folder.
-    """
-
-    def __init__(self, model: Model, folder: Path) -> None:
-        self.model, self.folder = model, folder
-        self.task: Any = model.task
-        self._lock = threading.Lock()  # One computation at a time: a second one would only slow both.
+class SeriesReader(Reader):
+    """Reads sequences with a classifier, a regression or a forecast of the user's own."""
 
     @property
     def info(self) -> SeriesInfo:
@@ -139,11 +127,6 @@ class SeriesReader:
             mistakes,
             lambda i: {"text": ", ".join(captions[i].splitlines()), "wrong": of_classes and bool(errors[i] > 0)},
         )
-
-    @functools.cached_property
-    def _data(self) -> Any:
-        """The run's data, see `load_data`."""
-        return load_data(self.model, self.folder)
 
     @functools.cached_property
     def _judged(self) -> tuple[np.ndarray, np.ndarray, list[str]]:

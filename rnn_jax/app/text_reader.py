@@ -1,22 +1,19 @@
 """Readings of text by a trained run, in the form that the page of `demo` takes."""
 
 import functools
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.app.model import Model
 from rnn_jax.app.readings import (
     Json,
+    Reader,
     check_index,
     describe_run,
     list_examples,
-    load_data,
     rounded,
     show_passes,
     worst_first,
@@ -32,18 +29,8 @@ LIKELIEST = 10  # answers of each step
 EXCERPT = 200  # tokens of an example of a language model
 
 
-class TextReader:
-    """Reads text with a language model or a classifier of texts.
-
-    Args:
-      model: the trained run.
-      folder: the run's folder.
-    """
-
-    def __init__(self, model: Model, folder: Path) -> None:
-        self.model, self.folder = model, folder
-        self.task: Any = model.task
-        self._lock = threading.Lock()  # One computation at a time: a second one would only slow both.
+class TextReader(Reader):
+    """Reads text with a language model or a classifier of texts."""
 
     @property
     def info(self) -> TextInfo:
@@ -112,11 +99,6 @@ class TextReader:
         if self._is_language:
             return test.inputs[0, i * EXCERPT : (i + 1) * EXCERPT]
         return test.inputs[i] if test.lengths is None else test.inputs[i, : test.lengths[i]]
-
-    @functools.cached_property
-    def _data(self) -> Any:
-        """The run's data, see `load_data`."""
-        return load_data(self.model, self.folder)
 
     @functools.cached_property
     def _ranked(self) -> tuple[np.ndarray, np.ndarray]:
