@@ -230,10 +230,9 @@ class Config:
         for name in ("test", "task", "tokens", "target", "sequence_column", "horizon", "window", "season"):
             if not is_own and getattr(self, name) is not None:
                 raise ValueError(f"{flag(name)} is about your own data: name it with --data FILE")
-        if self.order != "rows" and not self.is_images:
-            raise ValueError("--order is about images: leave it out")
-        if self.shift is not None and not self.is_images:
-            raise ValueError("--shift is about images: leave it out")
+        for name, default in (("order", "rows"), ("shift", None)):
+            if not self.is_images and getattr(self, name) != default:
+                raise ValueError(f"{flag(name)} is about images: leave it out")
         if self.data is not None and (self.dataset, self.recipe) != ("auto", "default"):
             raise ValueError("--data stands for itself: leave --dataset and --recipe out")
         self._check_text()
