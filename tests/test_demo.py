@@ -380,3 +380,10 @@ def test_an_error_in_the_middle_of_a_text_cuts_it_off(ask_text, monkeypatch):
     with pytest.raises(http.client.IncompleteRead):
         ask_text("/generate?length=100", "POST", b"")
     assert ask_text("/run")[0] == 200
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "http", "1e3"])
+def test_a_port_that_is_none_is_one_line(capsys, port):
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "run", f"--port={port}"])
+    assert f"--port: must be a whole number from 0 to 65535, not '{port}'" in capsys.readouterr().err

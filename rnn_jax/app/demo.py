@@ -15,6 +15,7 @@ The server listens on 127.0.0.1 alone. Its answers are JSON, but for the page it
 A refusal is `{"error": one line}`.
 """
 
+import argparse
 import base64
 import contextlib
 import hashlib
@@ -280,11 +281,10 @@ def serve(reader: Reader, name: str, port: int, *, browser: bool) -> None:
 
 
 def port(text: str) -> int:
-    """Makes a port of a flag's value; raises `ValueError` for a number that is none."""
-    number = int(text)
-    if not 0 <= number < 1 << 16:
-        raise ValueError
-    return number
+    """Makes a port of a flag's value; raises `ArgumentTypeError` for anything else."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) >= 1 << 16:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65535, not {text!r}")
+    return int(text)
 
 
 def has_screen() -> bool:
