@@ -20,8 +20,10 @@ from tqdm import tqdm
 import rnn_jax as rnn
 from benchmarks.cases import SHAPES, Shape
 from benchmarks.measure import HOME, PAUSE
+from benchmarks.peers import available_cores
 from benchmarks.plot import plot_curves
 from benchmarks.report import make_table, write_section
+from rnn_jax.cells.equations import multiply
 from rnn_jax.data import load_dataset
 from rnn_jax.implementations import fused
 from rnn_jax.implementations.plan import LONGEST_JOINED, choose_axis, make_plan
@@ -69,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         choices=measurements,
         help="long-sequences: memory and time of a training step with and without rematerialization, batch 32, input "
         "32, hidden 256, T = 16,384; layout: the batch before or after the features inside the loops; joining: the "
-        "vectors of a product joined or apart; products: the rate of the product in a step, by XLA and by PyTorch; "
-        "parallel: steps one by one and all at once, batch 1, hidden 32, T from 100 to 100,000; newton: rounds of "
-        "Newton's method and the difference from a scan, before and after training on MNIST",
+        "vectors of a product joined or apart; products: the rate of the products of a sequence, by XLA and by "
+        "PyTorch; parallel: steps one by one and all at once, batch 1, hidden 32, T from 100 to 100,000; newton: "
+        "rounds of Newton's method and the difference from a scan, before and after training on MNIST",
     )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--data-dir", type=Path, help="the folder of MNIST, as in train.py")
@@ -148,33 +150,51 @@ def measure_joining(shapes: tuple[Shape, ...], rounds: int) -> str:
 
 
 def measure_products(shapes: tuple[Shape, ...], rounds: int) -> str:
-    """A table of the rates of an LSTM's product, by XLA and by PyTorch, in Markdown."""
-    libraries = {"XLA": product_by_xla, "PyTorch": product_by_pytorch}
+    """Makes a table of the rates of an LSTM's products, by XLA and by PyTorch, in Markdown."""
     rows = []
     for shape in shapes:
         sizes = shape.batch, shape.input_size + shape.hidden_size, 4 * shape.hidden_size
-        seconds = median_seconds({name: make(*sizes) for name, make in libraries.items()}, (), rounds)
-        rates = [f"{2e-9 * math.prod(sizes) / seconds[name]:.0f}" for name in libraries]
-        rows.append([str(shape), " x ".join(map(str, sizes)), *rates])
+        runs = products_by_xla(shape.time, *sizes) | products_by_pytorch(shape.time, *sizes)
+        seconds = median_seconds(runs, (), rounds)
+        rates = [f"{2e-9 * shape.time * math.prod(sizes) / seconds[name]:.0f}" for name in runs]
+        rows.append([" x ".join(map(str, sizes)), str(shape.time), *rates])
+    cores = "one core" if available_cores() == 1 else f"{available_cores()} cores"
     return (
-        "## The product in a step\n\nAn LSTM's [x h] w, B x (D + H) x 4H, in float32 on all cores, in GFLOP/s, median "
-        f"of {rounds} interleaved rounds.\n\n" + make_table(["batch, time, input, hidden", "sizes", *libraries], rows)
+        f"## The products of a sequence\n\nAn LSTM's [x h] w, B x (D + H) x 4H, of T steps: one after the other in a "
+        f"loop of nothing else, and all at once. GFLOP/s on {cores}, median of {rounds} interleaved rounds.\n\n"
+        + make_table(["sizes", "steps", *runs], rows)
     )
 
 
-def product_by_xla(rows: int, inner: int, columns: int) -> Callable[[], Any]:
-    """A product of two matrices."""
-    v, w = jnp.ones((rows, inner)), jnp.ones((inner, columns))
-    multiply = jax.jit(jnp.matmul)
-    return lambda: multiply(v, w)
+def products_by_xla(num_steps: int, rows: int, inner: int, columns: int) -> dict[str, Callable[[], Any]]:
+    """Returns the products of all steps, with their factors in float32 and rounded to bfloat16."""
+    vs, w, z = jnp.ones((num_steps, rows, inner)), jnp.ones((inner, columns)), jnp.zeros((rows, columns))
+    runs: dict[str, Callable[[], Any]] = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+
+        @jax.jit
+        def in_loop(vs: jax.Array, w: jax.Array, dtype: Any = dtype) -> jax.Array:
+            return jax.lax.scan(lambda _, v: (multiply(v, w, dtype), None), z, vs)[0]
+
+        @jax.jit
+        def at_once(vs: jax.Array, w: jax.Array, dtype: Any = dtype) -> jax.Array:
+            return multiply(vs.reshape(-1, inner), w, dtype)
+
+        name = f"XLA, {dtype.__name__}"
+        runs[f"{name}, loop"] = functools.partial(in_loop, vs, w)
+        runs[f"{name}, at once"] = functools.partial(at_once, vs, w)
+    return runs
 
 
-def product_by_pytorch(rows: int, inner: int, columns: int) -> Callable[[], Any]:
-    """The same."""
+def products_by_pytorch(num_steps: int, rows: int, inner: int, columns: int) -> dict[str, Callable[[], Any]]:
+    """Returns the same in float32."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    v, w = torch.ones((rows, inner)), torch.ones((inner, columns))
-    return lambda: v @ w
+    vs, w = torch.ones((num_steps, rows, inner)), torch.ones((inner, columns))
+    return {
+        "PyTorch, loop": lambda: [v @ w for v in vs][-1],
+        "PyTorch, at once": lambda: vs.reshape(-1, inner) @ w,
+    }
 
 
 def measure_parallel(lengths: tuple[int, ...], rounds: int) -> str:
