@@ -39,7 +39,7 @@ STEPS_PER_CALL = 5
 WARM_UP = 0.05  # of the seconds
 EVALUATIONS = 10  # of each run
 WITHIN = 0.04  # a number is predicted correctly
-RADII = {"r_min": 0.9, "r_max": 0.999}  # of LRU, as its paper has them for long sequences
+RADII = (0.9, 0.999)  # of LRU, as its paper has them for long sequences
 
 INTRODUCTION = """\
 ## Accuracy by seconds of training{of_section}
@@ -163,6 +163,9 @@ def parse(argv: Sequence[str], sections: argparse.ArgumentParser) -> argparse.Na
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="the highest (default: 0.003)")
     parser.add_argument("--batch-size", type=int, default=64, help="default: 64")
     parser.add_argument("--readout", choices=["final", "mean"], default="final", help="of images, default: final")
+    parser.add_argument(
+        "--radii", type=float, nargs=2, default=RADII, help="of lru: r_min and r_max (default: 0.9 0.999)"
+    )
     parser.add_argument("--max-phase", type=float, default=math.tau, help="of lru, in radians (default: 2 pi)")
     parser.add_argument("--tested", type=int, default=1000, help="sequences of the test (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
@@ -231,9 +234,11 @@ def train_all(arguments: argparse.Namespace) -> dict[tuple[str, str], Run]:
     """Returns the runs by task and cell: all, or those before an interruption."""
     known, runs = exercises(arguments.length, arguments.data_dir, arguments.readout), {}
     options = {name: getattr(arguments, name) for name in ("seconds", "learning_rate", "batch_size", "tested", "seed")}
+    r_min, r_max = arguments.radii
+    cell_options = {"r_min": r_min, "r_max": r_max, "max_phase": arguments.max_phase}
     for name, cell in itertools.product(arguments.tasks, arguments.cells):
         num_tokens = known[name].num_tokens
-        made = CELLS[cell].make(arguments.hidden_size, {**RADII, "max_phase": arguments.max_phase})
+        made = CELLS[cell].make(arguments.hidden_size, cell_options)
         encoder = make_encoder(made, arguments.layers, num_tokens)
         try:
             runs[name, cell] = run = train(known[name], encoder, **options)
