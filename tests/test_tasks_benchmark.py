@@ -126,10 +126,10 @@ def test_the_flags_of_images_and_of_the_lru_are_obeyed(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "load_dataset", lambda *_: load_dataset("digits"))
     argv = ["--tasks", "mnist-pixels", "--cells", "lru", "--hidden-size", "2"]
     tasks.main([*argv, "--section", "a"])
-    tasks.main([*argv, "--section", "b", "--readout", "mean", "--max-phase", "0.5"])
+    tasks.main([*argv, "--section", "b", "--readout", "mean", "--max-phase", "0.5", "--radii", "0.5", "0.6"])
     assert made == [
         ("final", rnn.LRU(2, r_min=0.9, r_max=0.999)),
-        ("mean", rnn.LRU(2, r_min=0.9, r_max=0.999, max_phase=0.5)),
+        ("mean", rnn.LRU(2, r_min=0.5, r_max=0.6, max_phase=0.5)),
     ]
 
 
