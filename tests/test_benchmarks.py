@@ -244,7 +244,7 @@ def test_a_whole_run_of_this_library(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measure, "PRODUCT_SIZE", 64)
     monkeypatch.setattr(measure, "COMPILE_REPEATS", 1)
     monkeypatch.setattr(command, "find_peers", lambda cores, python: find_peers(2, python))
-    options = "--cells lstm bidirectional-lstm --shapes 2,3,5,7 --peers rnn_jax --rounds 2 --min-seconds 0.001"
+    options = "--cells lstm bidirectional-lstm --shapes 2,3,5,7 --peers fused --rounds 2 --min-seconds 0.001"
     assert command.main([*options.split(), "--output-dir", str(tmp_path)]) == 0, capsys.readouterr().err
     results = json.loads((tmp_path / "results.json").read_text())
     assert [(result["cell"], result["mode"]) for result in results["cases"]] == [
@@ -253,14 +253,14 @@ def test_a_whole_run_of_this_library(tmp_path, monkeypatch, capsys):
         ("lstm", "inference"),
         ("bidirectional-lstm", "inference"),
     ]
-    names = ["rnn_jax fused", "rnn_jax scan", "rnn_jax fused, 2 devices", "rnn_jax scan, 2 devices"]
+    names = ["rnn_jax fused", "rnn_jax fused, 2 devices"]
     for result in results["cases"]:
         assert result["blanks"] == {}
         assert list(result["seconds"]) == names
         for seconds in result["seconds"].values():
             assert len(seconds) == 2
             assert 0 < statistics.median(seconds) < 10
-        assert result["temp_bytes"]["rnn_jax scan"] > 0
+        assert result["temp_bytes"]["rnn_jax fused"] > 0
     assert all(rate > 0 for rates in results["product_rates"].values() for rate in rates)
     assert "jax, all cores" in results["product_rates"]
     assert all(len(seconds) == 1 for seconds in results["compile_seconds"].values())

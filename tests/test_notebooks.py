@@ -13,6 +13,12 @@ NAMES = [path.stem for path in NOTEBOOKS]
 
 # What takes long there, made smaller: every line still runs, and shows what it is to show.
 SMALLER = {
+    "composing_cells": {
+        "k_data, 200)": "k_data, 20)",
+        "np.arange(10, 201, 10)": "np.arange(1, 21)",
+        "(8, 20, 10)": "(8, 20, 1)",
+        "(1, 2, 4, 8, 16, 32)": "(1, 2)",
+    },
     "recurrent_networks": {
         "(100, 64), (400, 16), (1600, 2)": "(100, 4), (200, 2), (300, 2)",
         "STEPS = 200": "STEPS = 5",
@@ -24,7 +30,7 @@ SMALLER = {
     },
     "own_data": {"--steps=100": "--steps=20"},
     "flax_models": {"range(400)": "range(20)", "np.arange(1, 401)": "np.arange(1, 21)"},
-    "text": {"--steps=180": "--steps=2", "length=240": "length=20"},
+    "text": {"--steps=180": "--steps=2", "--hidden-size=128": "--hidden-size=4", "length=240": "length=20"},
 }
 
 

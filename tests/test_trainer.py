@@ -147,7 +147,7 @@ def last_row(folder):
 @pytest.mark.parametrize("kills", [KILLS])
 def test_kill_9_at_random_moments_loses_at_most_the_steps_since_the_last_checkpoint(tmp_path, kills):
     """With RNN_JAX_TEST_KILLS=20 in the environment, 20 times."""
-    argv = "--steps=2000", "--resume"
+    argv = "--steps=2000", "--resume", "--no-pictures"
     status, out, err = finish(start(tmp_path / "whole", *argv))
     assert (status, err) == (0, "")
     training = float(re.search(r"steps in ([\d.]+) s", out)[1])  # type: ignore

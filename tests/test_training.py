@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import assert_close
+from helpers import CELLS, assert_close
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,23 +184,16 @@ def test_it_learns(data):
 # --- devices ---
 
 
-@pytest.fixture(scope="module")
-def train_on_devices(data):
-    """Trains a cell on a number of devices, the first time that it is asked to."""
-
-    @functools.cache
-    def train_on_devices(cell, num_devices):
-        task = make_task(rnn.Recurrent(cell))
-        state = init_state(task.init, OPTIMIZER, jax.random.key(0))
-        options: dict[str, Any] = {"steps": 5, "batch_size": BATCH, "steps_per_call": 2}
-        return list(fit(task.loss, OPTIMIZER, state, data, **options, devices=jax.devices()[:num_devices]))
-
-    return train_on_devices
-
-
-@pytest.mark.parametrize("num_devices", [2, 3])
-def test_devices_that_share_a_batch_do_what_one_does(train_on_devices, num_devices, cell):
-    one, several = (train_on_devices(cell, n) for n in (1, num_devices))
+@pytest.mark.parametrize(
+    ("cell", "num_devices"), [*[(cell, 2) for cell in CELLS.values()], (rnn.GRU(4), 3)], ids=[*CELLS, "odd number"]
+)
+def test_devices_that_share_a_batch_do_what_one_does(data, cell, num_devices):
+    task = make_task(rnn.Recurrent(cell))
+    state = init_state(task.init, OPTIMIZER, jax.random.key(0))
+    options: dict[str, Any] = {"steps": 5, "batch_size": BATCH, "steps_per_call": 2}
+    one, several = (
+        list(fit(task.loss, OPTIMIZER, state, data, **options, devices=jax.devices()[:n])) for n in (1, num_devices)
+    )
     for (state, metrics), (other_state, other_metrics) in zip(several, one, strict=True):
         assert_close((state.params, metrics), (other_state.params, other_metrics), atol=1e-5)
     assert several[-1][0].params.w.sharding.num_devices == num_devices
