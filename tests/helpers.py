@@ -43,10 +43,9 @@ unroll = jax.jit(rnn.unroll, static_argnames=("cell", "reverse"))
 
 
 @functools.cache
-def drawn_once(draw, dtype, seed, *static):
+def drawn_once(draw, x64, seed, *static):
     """Calls a function that draws arrays, compiled as one program, once a process for the same arguments.
 
-    The dtype is the default one, in which it draws: a test may have enabled float64.
     Step by step, to draw the parameters of a cell would compile twenty programs, in every module anew.
     """
     with jax.ensure_compile_time_eval():
@@ -54,7 +53,7 @@ def drawn_once(draw, dtype, seed, *static):
 
 
 def draw_once(draw, seed, *static):
-    return jax.tree.map(jnp.asarray, drawn_once(draw, jnp.result_type(float), seed, *static))
+    return jax.tree.map(jnp.asarray, drawn_once(draw, jax.config.jax_enable_x64, seed, *static))
 
 
 def draw_params(cell_or_layer, seed=0):
