@@ -1,7 +1,6 @@
 import gc
 import os
 import tempfile
-from pathlib import Path
 from unittest import mock
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,7 +25,6 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
 # Tracing allocates much of which nothing is garbage: by default, the collector takes a tenth of the suite's time.
 gc.freeze()
 gc.set_threshold(50_000)
-MAPS = Path("/proc/self/maps")  # of this process's memory, a line each, where there is Linux
 # No deadline: hypothesis would mistake compilation for slowness.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("default")
@@ -41,10 +39,9 @@ def compiled_quickly():
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_freed():
-    """Frees compiled programs before the suite's need more memory maps than the 65,530 that Linux allows."""
+    """Frees a module's compiled programs: the suite's need more memory maps than the 65,530 that Linux allows."""
     yield
-    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 10_000:
-        jax.clear_caches()
+    jax.clear_caches()
 
 
 @pytest.fixture(params=list(CELLS.values()), ids=list(CELLS))

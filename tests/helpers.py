@@ -1,4 +1,3 @@
-import functools
 import sys
 from importlib import metadata
 
@@ -42,26 +41,8 @@ FUSED_CELLS = {name: cell for name, cell in CELLS.items() if is_fused(cell)}
 unroll = jax.jit(rnn.unroll, static_argnames=("cell", "reverse"))
 
 
-@functools.cache
-def drawn_once(draw, x64, seed, *static):
-    """Calls a function that draws arrays, compiled as one program, once a process for the same arguments.
-
-    Step by step, to draw the parameters of a cell would compile twenty programs, in every module anew.
-    """
-    with jax.ensure_compile_time_eval():
-        return jax.device_get(jax.jit(draw, static_argnums=range(1, 1 + len(static)))(seed, *static))
-
-
-def draw_once(draw, seed, *static):
-    return jax.tree.map(jnp.asarray, drawn_once(draw, jax.config.jax_enable_x64, seed, *static))
-
-
 def draw_params(cell_or_layer, seed=0):
     """Parameters with biases, gains and all away from their initial zeros and ones."""
-    return draw_once(params_of, seed, cell_or_layer)
-
-
-def params_of(seed, cell_or_layer):
     params = cell_or_layer.init(jax.random.key(seed), INPUT_SIZE)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
@@ -71,19 +52,11 @@ def params_of(seed, cell_or_layer):
 
 
 def draw_inputs(*shape, seed=2):
-    return draw_once(inputs_of, seed, shape)
-
-
-def inputs_of(seed, shape):
     return jax.random.normal(jax.random.key(seed), (*shape, INPUT_SIZE))
 
 
 def draw_state(cell_or_layer, batch_shape=(), seed=3):
     """A state that is not the initial one, and such as the cell may come to: a normalizer n is positive."""
-    return draw_once(state_of, seed, cell_or_layer, batch_shape)
-
-
-def state_of(seed, cell_or_layer, batch_shape):
     leaves, tree = jax.tree.flatten(cell_or_layer.initial_state(batch_shape))
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     state = jax.tree.unflatten(
