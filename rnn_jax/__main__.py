@@ -20,7 +20,7 @@ from rnn_jax.app.flags import Parser, flag, path
 from rnn_jax.app.folder import check_data
 from rnn_jax.app.interruption import unwinding
 from rnn_jax.app.model import Model, load_run
-from rnn_jax.app.program import begin, leave
+from rnn_jax.app.program import begin, leave, started
 from rnn_jax.app.readers import make_reader
 from rnn_jax.app.reporting import data_label, figure_lines
 from rnn_jax.app.runtime import quiet_libraries
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 use_compilation_cache(arguments.compilation_cache, lambda message: _notify(f"warning: {message}"))
                 check_devices()
                 model = load_run(arguments.run, checkpoint=arguments.checkpoint, seed=arguments.run_seed)
+                started()
                 arguments.command(model, arguments)
             except BrokenPipeError:
                 raise

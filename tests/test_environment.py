@@ -1,5 +1,6 @@
 """Whatever the shell, the environment and the disk are like: the result, or one line that says why not."""
 
+import gc
 import os
 import re
 import subprocess
@@ -7,10 +8,12 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from helpers import run_train
 
 import rnn_jax as rnn
+from rnn_jax.__main__ import main
 from rnn_jax.app import program
 from rnn_jax.app.devices import check_devices
 from rnn_jax.app.files import unfinished, write_bytes
@@ -52,6 +55,31 @@ def test_the_process_ends_at_once_unless_a_profiler_has_started_it(monkeypatch, 
         program.leave(lambda: 3)
     assert exit_.value.code == 3
     assert ended == [3] * at_once
+
+
+def test_garbage_is_collected_from_the_end_of_the_start_on(monkeypatch, tmp_path, capsys):
+    run, picture = tmp_path / "run", tmp_path / "digit.npy"
+    np.save(picture, 16 * np.eye(8, dtype=np.uint8))
+    frozen = gc.get_freeze_count()
+    assert run_train(capsys, *TINY, "--no-pictures", "--output-dir", run)[0] == 0
+    assert main(["predict", str(run), str(picture)]) == 0
+    assert gc.get_freeze_count() <= frozen, "Only a program may change its process."
+    monkeypatch.setattr(program, "_begun", ["rnn_jax"])
+    for command in (
+        lambda: run_train(capsys, *TINY, "--no-pictures", "--output-dir", tmp_path / "other")[0],
+        lambda: main(["predict", str(run), str(picture)]),
+    ):
+        gc.disable()  # as `begin` does
+        try:
+            assert command() == 0
+            assert gc.isenabled()
+        finally:
+            gc.enable()
+
+
+def test_a_start_collects_no_garbage():
+    script = "import gc, rnn_jax.app.program as program\nprogram.begin('train.py')\nprint(gc.isenabled())"
+    assert shell('"$PYTHON" -c "$1"', script) == (0, "False\n", "")
 
 
 def test_a_hostile_environment_changes_no_result(tmp_path, capsys):
@@ -161,7 +189,7 @@ def test_a_run_whose_pictures_fail_reports_and_succeeds(tmp_path, capsys, monkey
     status, out, err = run_train(capsys, *TINY, "--output-dir", tmp_path / "run")
     assert status == 0
     assert out.splitlines()[-1].startswith("Testing Accuracy: ")
-    names = "confusion_matrix", "worst_mistakes", "training_curve"
+    names = "training_curve", "confusion_matrix", "worst_mistakes"
     assert err == "".join(f"train.py: warning: {name}.png is not drawn: no LaTeX\n" for name in names)
 
 

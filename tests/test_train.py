@@ -5,7 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
+import pytest
 from helpers import run_train
+
+import rnn_jax as rnn
+from rnn_jax.app.run import _options_to_run_once
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +44,16 @@ def test_a_process_trains_reports_and_leaves_its_curve(tmp_path, monkeypatch):
     assert table[0] == "step,seed,loss,accuracy,validation_loss,validation_accuracy"
     assert [row.split(",")[0] for row in table[1:]] == ["1", "50", "100", "150", "200", "210"]
     assert [not row.endswith(",,") for row in table[1:]] == [False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize("cell", [rnn.LSTM(16, initializer="orthogonal"), rnn.LRU(16), rnn.SLSTM(16)], ids=str)
+def test_quick_compilation_changes_no_bit_of_the_first_parameters(cell):
+    def init(seed):
+        return cell.init(jax.random.key(seed), 8)
+
+    usual = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}  # not the suite's
+    draws = [jax.jit(init, compiler_options=options)(np.uint32(7)) for options in (usual, _options_to_run_once())]
+    jax.tree.map(np.testing.assert_array_equal, *draws)
 
 
 def test_a_mistake_in_the_data_is_one_line_and_leaves_nothing(tmp_path, capsys):

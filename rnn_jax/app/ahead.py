@@ -1,7 +1,7 @@
-"""Work ahead of its use, in a thread: imports of large packages, and compilation.
+"""Work ahead of its use, in two threads: imports of large packages, and compilation.
 
-XLA compiles without Python's lock, so a second core imports and compiles while the first one waits for XLA. A single
-thread works in the order of the calls. An error is raised where the result is used, not here.
+XLA compiles without Python's lock, so one thread imports while others wait for XLA. An error is raised where the result
+is used, not here.
 """
 
 import concurrent.futures
@@ -9,13 +9,12 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-_worker = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
+_workers = concurrent.futures.ThreadPoolExecutor(max_workers=2, thread_name_prefix="ahead")
 
 
 def import_ahead(*modules: str) -> None:
-    """Starts to import modules."""
-    for module in modules:
-        _worker.submit(importlib.import_module, module)
+    """Starts to import modules, one after the other."""
+    _workers.submit(lambda: [importlib.import_module(module) for module in modules])
 
 
 def compile_ahead(function: Any, *args: Any) -> Callable[..., Any]:
@@ -28,7 +27,7 @@ def compile_ahead(function: Any, *args: Any) -> Callable[..., Any]:
     Returns:
       The function; its calls wait for the compilation.
     """
-    compiled = _worker.submit(lambda: function.lower(*args).compile())
+    compiled = _workers.submit(lambda: function.lower(*args).compile())
 
     def call(*args: Any) -> Any:
         concurrent.futures.wait([compiled])

@@ -4,6 +4,7 @@
 before any other line of `python -m rnn_jax`.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ def begin(program: str) -> None:
     if _begun:
         return
     _begun.append(program)
+    gc.disable()  # until `started`
     os.environ["MPLBACKEND"] = "agg"  # A notebook's backend, inherited by this process, need not be installed here.
     open_streams()
     end_at_signals(program)
@@ -45,6 +47,17 @@ def begin(program: str) -> None:
         os._exit(2)
 
     sys.excepthook = report
+
+
+def started() -> None:
+    """Ends the start of a program that has called `begin`: from here on, Python collects garbage.
+
+    Nearly all objects that a start makes live as long as the process. To look through them for garbage, again and
+    again, takes a tenth of the start, and is never worth it.
+    """
+    if _begun:
+        gc.freeze()
+        gc.enable()
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

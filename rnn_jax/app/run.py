@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from rnn_jax.app.listeners import event_writer
 from rnn_jax.app.metrics import MetricsTable, has_stopped
 from rnn_jax.app.pictures import PICTURE_MODULES, save_picture
 from rnn_jax.app.processes import agree_to_stop, from_first
+from rnn_jax.app.program import started
 from rnn_jax.app.streams import tell
 from rnn_jax.base import Params
 from rnn_jax.data import DataInfo, Dataset, Examples
@@ -68,15 +70,15 @@ def train(
     config = dataclasses.replace(config, batch_size=config.batch_size_for(len(data.train.targets)))
     recipe, task = config.training_recipe(len(data.train.targets)), build_task(config, data.info)
     optimizer = recipe.optimizer()
+    # One compilation instead of one for each small operation.
+    init = jax.jit(init_states, static_argnums=(0, 1, 3), compiler_options=_options_to_run_once())
+    arguments = task.init, optimizer, np.uint32(config.seed), config.seeds, initial_carry(task, config.batch_size)
+    params = _on_device(init.lower(*arguments).out_info.params, placement.devices[0])
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(params)) // config.seeds
     if run is not None:
-        import_ahead("orbax.checkpoint", *(() if config.no_pictures else PICTURE_MODULES))
-    # One compilation instead of one for each small operation. LLVM's first level of optimization takes half the time
-    # of the default, and computes the same bits; the function runs once.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    init = jax.jit(init_states, static_argnums=(0, 1, 3), compiler_options=options)
-    carry = initial_carry(task, config.batch_size)
-    state = init(task.init, optimizer, np.uint32(config.seed), config.seeds, carry)
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(state.params)) // config.seeds
+        import_ahead("orbax.checkpoint")
+        evaluate_params = _evaluation(task, config.seeds, params, data.validation)
+    state = init(*arguments)
     fit_from = functools.partial(
         fit_until_diverged,
         task.loss,
@@ -109,9 +111,7 @@ def train(
     first_step = step = _step(state)
     with mistakes():
         table = MetricsTable(run.path / METRICS, list(task.quantities), first_step)
-    params = _on_device(state.params, placement.devices[0])
-    hand_outs, evaluate_params = fit_from(state), _evaluation(task, config.seeds, params, data.validation)
-    predict = _prediction(task, config.seeds, params, (data.validation, data.test))
+    hand_outs = fit_from(state)
     if has_stopped(table.reports, task, recipe.patience):
         hand_outs = iter(())
 
@@ -133,7 +133,12 @@ def train(
             stop_requests(NOTICE) as stop_requested,
             tqdm(total=recipe.steps, initial=first_step, unit=" steps", disable=None) as bar,
         ):
-            for state, metrics in hand_outs:
+            first = list(itertools.islice(hand_outs, 1))  # compiles the training step, which needs every core
+            started()
+            if not config.no_pictures:
+                import_ahead(*PICTURE_MODULES)
+            predict = _prediction(task, config.seeds, params, (data.validation, data.test))
+            for state, metrics in itertools.chain(first, hand_outs):
                 previous, step = step, _step(state)
                 due = step == recipe.steps or step // checkpoint_every > previous // checkpoint_every
                 validation = evaluate_params(state.params, data.validation) if due else None
@@ -168,8 +173,20 @@ def train(
     if recipe.patience is not None:
         state = _best_state(checkpoints.folder, state)
         print(f"Testing the checkpoint of step {_step(state)}, the best on the validation data")
+    draw_curve(_warn)  # while the predictions are still being compiled, after a short training
     _test(config, data, run, task, state.params, predict)
-    draw_curve(_warn)
+
+
+def _options_to_run_once() -> dict[str, Any] | None:
+    """Returns XLA's options for a function that runs once.
+
+    LLVM's first level of optimization takes half the time of the default, and computes the same bits. So do XLA's older
+    emitters, which newer versions no longer have.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    older = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}
+    return {"xla_backend_optimization_level": 1, **older}
 
 
 def _best_state(folder: Path, state: TrainState) -> TrainState:
