@@ -19,8 +19,8 @@ from rnn_jax.training.placement import on_one_device, place
 from rnn_jax.training.step import Batch, Loss, Metrics, TrainState, train_steps
 from rnn_jax.training.threefry import fold_in, key_words
 
-# The vectors of elementwise work on CPUs with AVX-512; XLA prefers 256 bits. On an AMD EPYC, an LSTM's training step takes
-# 0.91 to 0.98 of the time so, and its inference 0.89 to 1.0; without AVX-512 nothing changes.
+# The vectors of elementwise work on CPUs with AVX-512; XLA prefers 256 bits. On an AMD EPYC, an LSTM's training step
+# takes 0.91 to 0.98 of the time so, and its inference 0.89 to 1.0; without AVX-512 nothing changes.
 WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
 
 
