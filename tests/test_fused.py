@@ -15,7 +15,7 @@ from helpers import draw_inputs, draw_params, draw_state, loss
 import rnn_jax as rnn
 from rnn_jax.cells.equations import Dense, apply_equations
 from rnn_jax.implementations import fused
-from rnn_jax.implementations.plan import CHUNK_SIZE, choose_axis, make_plan
+from rnn_jax.implementations.plan import CHUNK_SIZE, MOST_CHUNKED_ROWS, choose_axis, choose_chunk_size, make_plan
 from rnn_jax.implementations.problem import Problem
 from rnn_jax.implementations.table import FUSED
 from rnn_jax.wrappers import CellWrapper
@@ -215,8 +215,9 @@ CHUNKED = {
 }
 
 
+@pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize("cell", CHUNKED.values(), ids=CHUNKED)
-def test_inputs_multiplied_in_chunks_change_nothing(cell):
+def test_inputs_multiplied_in_chunks_change_nothing(cell, axis):
     params, xs, state = draw_params(cell), draw_inputs(T, B), draw_state(cell, (B,))
     resets = jnp.zeros((T, B), bool).at[2, 0].set(True).at[3].set(True)
     ragged = {"lengths": jnp.array([3, 0, 5]), "resets": resets, "key": jax.random.key(5)}
@@ -231,11 +232,29 @@ def test_inputs_multiplied_in_chunks_change_nothing(cell):
 
     with jax.enable_x64(True):
         args = jax.tree.map(lambda a: a.astype(float), (params, xs, state))
-        chunked, scan = (outputs(implementation, *args) for implementation in (fused_in(chunk_size=2), "scan"))
+        chunked, scan = (outputs(way, *args) for way in (fused_in(axis=axis, chunk_size=2), "scan"))
         assert_equal_to_rounding(chunked, scan, rounding=1e-12)
 
 
-def test_one_sequence_of_a_large_cell_is_read_in_chunks_unless_a_gradient_is_taken():
+def test_few_sequences_with_large_matrices_are_read_in_chunks_on_the_cpu(monkeypatch):
+    def chosen(hidden_size, input_size, rows, num_steps=CHUNK_SIZE):
+        cell = rnn.LSTM(hidden_size)
+        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+        xs = jax.ShapeDtypeStruct((num_steps, rows, input_size), float)
+        plan = make_plan(Problem(cell, params, cell.initial_state((rows,)), xs))
+        return choose_chunk_size(plan, jax.tree.leaves(params), rows, num_steps)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    few = MOST_CHUNKED_ROWS
+    assert [chosen(64, 192, 1), chosen(64, 191, 1), chosen(64, 192, 2)] == [CHUNK_SIZE, 1, 1]
+    assert [chosen(128, 256, few), chosen(128, 255, few), chosen(128, 256, few + 1)] == [CHUNK_SIZE, 1, 1]
+    assert [chosen(128, 256, rows) for rows in (0, 1, 2)] == [1, CHUNK_SIZE, CHUNK_SIZE]
+    assert [chosen(128, 256, rows, CHUNK_SIZE - 1) for rows in (1, few)] == [1, 1]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [chosen(128, 256, rows) for rows in (1, few)] == [1, 1]
+
+
+def test_chunks_are_taken_where_they_were_chosen():
     cell, few = rnn.LSTM(128), CHUNK_SIZE - 1
     params = cell.init(jax.random.key(0), 28)
 

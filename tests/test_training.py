@@ -22,7 +22,7 @@ from rnn_jax.app.recipes import RECIPES
 from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks.classification import Classification
-from rnn_jax.training.fit import fit
+from rnn_jax.training.fit import WIDE_VECTORS, fit
 from rnn_jax.training.host import read_ahead
 from rnn_jax.training.order import ExampleOrder
 from rnn_jax.training.step import evaluate, init_state, train_step
@@ -207,6 +207,23 @@ def test_devices_drop_different_things(data):
     assert_close(again.params, several.params, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_the_step_is_compiled_for_wide_vectors_on_the_cpu(data, monkeypatch, num_devices):
+    given, jit = [], jax.jit
+
+    def spy(function, **options):
+        given.append(options.get("compiler_options"))
+        return jit(function, **options)
+
+    task = make_task(rnn.VanillaRNN(4))
+    state = init_state(task.init, OPTIMIZER, jax.random.key(0))
+    monkeypatch.setattr(jax, "jit", spy)
+    devices = jax.devices()[:num_devices]
+    for _ in fit(task.loss, OPTIMIZER, state, data, steps=1, batch_size=BATCH, devices=devices):
+        pass
+    assert WIDE_VECTORS in given
+
+
 def test_a_batch_that_devices_cannot_share_is_refused(data):
     with pytest.raises(ValueError, match="a batch of 6 cannot be shared equally by 4 devices"):
         train(first_state(), data, devices=jax.devices()[:4])
@@ -248,7 +265,7 @@ import jax, numpy as np, optax, rnn_jax as rnn
 from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks.classification import Classification
-from rnn_jax.training.fit import fit
+from rnn_jax.training.fit import WIDE_VECTORS, fit
 from rnn_jax.training.step import init_state
 data = Examples(np.zeros((20, 4, 5), np.uint8), np.zeros(20, np.int32))
 task, optimizer = Classification(Classifier(rnn.GRU(3), 3), 5), optax.sgd(0.1)

@@ -19,6 +19,10 @@ from rnn_jax.training.placement import on_one_device, place
 from rnn_jax.training.step import Batch, Loss, Metrics, TrainState, train_steps
 from rnn_jax.training.threefry import fold_in, key_words
 
+# The vectors of elementwise work on CPUs with AVX-512; XLA prefers 256 bits. On an AMD EPYC, an LSTM's training step
+# takes 0.91 to 0.98 of the time so, and its inference 0.89 to 1.0; without AVX-512 nothing changes.
+WIDE_VECTORS = {"xla_cpu_prefer_vector_width": 512}
+
 
 def jit_train_steps(
     loss: Loss,
@@ -64,9 +68,10 @@ def jit_train_steps(
             raise ValueError("devices share the matrices of one state at a time")
         take_steps = jax.vmap(take_steps, in_axes=(0, None, 0, None))
         batches_spec, carry_spec = P(None, None, BATCH), P(None, BATCH)
+    jit = functools.partial(jax.jit, compiler_options=WIDE_VECTORS if devices[0].platform == "cpu" else None)
     if len(devices) == 1:
         on_it = SingleDeviceSharding(devices[0])
-        return jax.jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it, on_it
+        return jit(take_steps), jax.tree.map(lambda _: on_it, state), on_it, on_it
     state_shardings = shardings(state, mesh)
     state_spec = jax.tree.map(lambda _: P(), state)._replace(carry=jax.tree.map(lambda _: carry_spec, state.carry))
     data_spec, rows_spec = (P(), batches_spec) if data_on == "device" else (batches_spec, P())
@@ -79,7 +84,7 @@ def jit_train_steps(
         out_specs=(state_spec, P()),
         check_vma=False,
     )
-    take_steps = jax.jit(take_steps, out_shardings=(state_shardings, NamedSharding(mesh, P())))
+    take_steps = jit(take_steps, out_shardings=(state_shardings, NamedSharding(mesh, P())))
     return take_steps, state_shardings, NamedSharding(mesh, data_spec), NamedSharding(mesh, rows_spec)
 
 
