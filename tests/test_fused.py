@@ -240,7 +240,7 @@ def test_few_sequences_with_large_matrices_are_read_in_chunks_on_the_cpu(monkeyp
     def chosen(hidden_size, input_size, rows, num_steps=CHUNK_SIZE):
         cell = rnn.LSTM(hidden_size)
         params = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
-        xs = jax.ShapeDtypeStruct((num_steps, rows, input_size), float)
+        xs: Any = jax.ShapeDtypeStruct((num_steps, rows, input_size), float)
         plan = make_plan(Problem(cell, params, cell.initial_state((rows,)), xs))
         return choose_chunk_size(plan, jax.tree.leaves(params), rows, num_steps)
 

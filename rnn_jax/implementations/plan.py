@@ -32,9 +32,9 @@ MANY_RESULTS = 1 << 19
 
 # A product of few vectors takes as long as its matrix takes to read. So on the CPU, a loop without a gradient over few
 # sequences multiplies the inputs of some steps at once, with the features last. On one core of an AMD EPYC with
-# AVX-512, an LSTM of 1024 units and inputs takes 0.5, 0.8 and 0.85 of the time so for 4, 16 and 32 sequences, one of 256
-# units and inputs 0.6, 0.9 and 0.95 for 2, 16 and 32, and one of 128 units with 64 inputs 0.75 for one sequence. 64
-# sequences and smaller matrices gain nothing (64,30,512,512; 16,100,128,128). Each step of a chunk adds 0.05 s of
+# AVX-512, an LSTM of 1024 units and inputs takes 0.5, 0.8 and 0.85 of the time so for 4, 16 and 32 sequences, one of
+# 256 units and inputs 0.6, 0.9 and 0.95 for 2, 16 and 32, and one of 128 units with 64 inputs 0.75 for one sequence.
+# 64 sequences and smaller matrices gain nothing (64,30,512,512; 16,100,128,128). Each step of a chunk adds 0.05 s of
 # compilation.
 CHUNK_SIZE = 8
 SMALL_MATRICES = 1 << 16  # for one sequence: numbers in all matrices of the cell together
