@@ -19,6 +19,7 @@ from rnn_jax.app.devices import check_devices
 from rnn_jax.app.files import unfinished, write_bytes
 from rnn_jax.app.folder import METRICS
 from rnn_jax.app.pictures import save_picture
+from rnn_jax.app.run import _help
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--dataset=digits", "--cell=vanilla", "--hidden-size=4", "--recipe=tutorial", "--steps=2", "--seeds=2"]
@@ -75,6 +76,16 @@ def test_garbage_is_collected_from_the_end_of_the_start_on(monkeypatch, tmp_path
             assert gc.isenabled()
         finally:
             gc.enable()
+
+
+def test_a_process_that_helps_another_collects_garbage(monkeypatch):
+    monkeypatch.setattr(program, "_begun", ["train.py"])
+    gc.disable()
+    try:
+        _help(iter(()))
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_a_start_collects_no_garbage():
