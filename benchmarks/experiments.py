@@ -20,7 +20,7 @@ from tqdm import tqdm
 import rnn_jax as rnn
 from benchmarks.cases import SHAPES, Shape
 from benchmarks.measure import HOME, PAUSE
-from benchmarks.peers import available_cores
+from benchmarks.peers import describe_cores
 from benchmarks.plot import plot_curves
 from benchmarks.report import make_table, write_section
 from rnn_jax.cells.equations import multiply
@@ -158,10 +158,10 @@ def measure_products(shapes: tuple[Shape, ...], rounds: int) -> str:
         seconds = median_seconds(runs, (), rounds)
         rates = [f"{2e-9 * shape.time * math.prod(sizes) / seconds[name]:.0f}" for name in runs]
         rows.append([" x ".join(map(str, sizes)), str(shape.time), *rates])
-    cores = "one core" if available_cores() == 1 else f"{available_cores()} cores"
     return (
-        f"## The products of a sequence\n\nAn LSTM's [x h] w, B x (D + H) x 4H, of T steps: one after the other in a "
-        f"loop of nothing else, and all at once. GFLOP/s on {cores}, median of {rounds} interleaved rounds.\n\n"
+        "## The products of a sequence\n\nAn LSTM's [x h] w, B x (D + H) x 4H, of T steps: one after the other in a "
+        "loop of nothing else, and all at once. "
+        f"GFLOP/s on {describe_cores()}, median of {rounds} interleaved rounds.\n\n"
         + make_table(["sizes", "steps", *runs], rows)
     )
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax as rnn
-from benchmarks.peers import available_cores
+from benchmarks.peers import available_cores, describe_cores
 from benchmarks.report import make_table, milliseconds, write_section
 from rnn_jax.saving import name_arrays
 
@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def measure_sizes() -> str:
         rows = [row for size in SIZES for row in measure_size(*size, arguments.rounds, arguments.seconds)]
-        cores = "one core" if available_cores() == 1 else f"{available_cores()} cores"
-        introduction = INTRODUCTION.format(rounds=arguments.rounds, seconds=arguments.seconds, cores=cores)
+        introduction = INTRODUCTION.format(rounds=arguments.rounds, seconds=arguments.seconds, cores=describe_cores())
         return f"{introduction}\n\n{make_table(['LSTM', 'call', *RUNTIMES], rows)}"
 
     return write_section(COMMAND, PACKAGES, argv, measure_sizes)

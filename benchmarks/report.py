@@ -121,7 +121,7 @@ def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | N
       measure: returns the introduction and the tables.
 
     Returns:
-      The exit status: 2 if a package is missing.
+      The exit status: 2 for a missing package or a mistake in the arguments.
     """
     try:
         versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
@@ -129,7 +129,12 @@ def write_section(command: str, packages: Sequence[str], argv: Sequence[str] | N
         print(f"{command}: error: the package {error.name} is missing: pip install {error.name}", file=sys.stderr)
         return 2
     where = {"machine": describe_machine(), "date": datetime.date.today().isoformat()}
-    text = f"{measure()}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, {versions}, "
+    try:
+        measured = measure()
+    except ValueError as error:
+        print(f"{command}: error: {error}", file=sys.stderr)
+        return 2
+    text = f"{measured}\n\n{machine_label(where)}, load average before: {where['machine']['load']:.1f}, {versions}, "
     text += f"`{show_command(command, argv)}`."
     update_file(HOME / "RESULTS.md", text, command)
     print(text)

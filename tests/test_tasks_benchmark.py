@@ -133,6 +133,15 @@ def test_the_flags_of_images_and_of_the_lru_are_obeyed(tmp_path, monkeypatch):
     ]
 
 
+def test_a_mistake_in_the_options_of_a_cell_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "HOME", tmp_path)
+    argv = ["--section", "a", "--tasks", "parity", "--cells", "lru", "--radii", "0.9", "0.5"]
+    assert tasks.main(argv) == 2
+    message = "r_min and r_max must be 0 <= r_min < r_max <= 1, not 0.9 and 0.5"
+    assert capsys.readouterr().err == f"python -m benchmarks.tasks --section a: error: {message}\n"
+    assert not (tmp_path / "RESULTS.md").exists()
+
+
 def test_a_section_has_a_name_and_an_interruption_keeps_what_is_done(tmp_path, monkeypatch):
     def train_once(exercise, *_, **__):
         if exercise.name == "copying":

@@ -60,6 +60,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def describe_cores() -> str:
+    """Returns the number of cores that this process may use, in words."""
+    return "one core" if available_cores() == 1 else f"{available_cores()} cores"
+
+
 def on_devices(name: str, devices: int) -> str:
     """What the tables call a peer on several devices."""
     return name if devices == 1 else f"{name}, {devices} devices"
