@@ -159,7 +159,7 @@ def test_large_cells_with_few_sequences_keep_the_batch_last_on_the_cpu(monkeypat
 # --- other transforms ---
 
 
-@pytest.mark.parametrize("name", ["lstm-all-options", "gru-reset-before", "lstm-layernorm"])
+@pytest.mark.parametrize("name", ["vanilla", "lstm-all-options", "gru", "gru-reset-before", "lstm-layernorm"])
 def test_second_derivatives(name):
     cell = CELLS[name]
     params, xs = draw_params(cell), draw_inputs(3, 2)

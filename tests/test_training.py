@@ -265,7 +265,7 @@ import jax, numpy as np, optax, rnn_jax as rnn
 from rnn_jax.data import Examples
 from rnn_jax.readout import Classifier
 from rnn_jax.tasks.classification import Classification
-from rnn_jax.training.fit import WIDE_VECTORS, fit
+from rnn_jax.training.fit import fit
 from rnn_jax.training.step import init_state
 data = Examples(np.zeros((20, 4, 5), np.uint8), np.zeros(20, np.int32))
 task, optimizer = Classification(Classifier(rnn.GRU(3), 3), 5), optax.sgd(0.1)
